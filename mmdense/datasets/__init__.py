@@ -1,0 +1,5 @@
+"""Data sets, samplers and transforms of mmdense."""
+
+from . import transforms
+
+__all__ = ['transforms']

@@ -1,0 +1,1 @@
+"""utils compat of mmdense."""

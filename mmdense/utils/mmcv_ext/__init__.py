@@ -1,0 +1,1 @@
+"""utils mmcv_ext of mmdense."""
