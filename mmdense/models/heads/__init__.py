@@ -1,1 +1,5 @@
-"""models heads of mmdense."""
+"""Heads of self-supervised methods."""
+
+from .local_global_head import LocalGlobalHead
+
+__all__ = ['LocalGlobalHead']

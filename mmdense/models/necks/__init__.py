@@ -1,1 +1,5 @@
-"""models necks of mmdense."""
+"""Necks of self-supervised methods."""
+
+from .token_projector import TokenProjector
+
+__all__ = ['TokenProjector']

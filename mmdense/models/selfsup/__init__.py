@@ -1,1 +1,5 @@
-"""models selfsup of mmdense."""
+"""Self-supervised methods, one file each."""
+
+from .local_global import LocalGlobal
+
+__all__ = ['LocalGlobal']

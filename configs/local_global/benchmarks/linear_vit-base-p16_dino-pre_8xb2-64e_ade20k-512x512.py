@@ -1,0 +1,10 @@
+# DINO baseline of Table 1: the official backbone file.
+_base_ = [
+    './linear_vit-base-p16_local-global-300e-pre_8xb2-64e_ade20k-512x512.py'
+]
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(checkpoint='checkpoints/dino_vitbase16_pretrain.pth')
+    )
+)

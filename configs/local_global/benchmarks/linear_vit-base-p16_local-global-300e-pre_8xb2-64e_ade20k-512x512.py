@@ -1,0 +1,19 @@
+# The paper raises weight decay and drop path for ViT-B without numbers.
+_base_ = [
+    '../../_base_/models/vit-small-p16_linear-seg.py',
+    '../../_base_/datasets/ade20k_512x512.py',
+    '../../_base_/schedules/ade20k_adamw-64e_b16.py',
+    '../../_base_/seg_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        arch='deit-base',
+        drop_path_rate=0.2,
+        init_cfg=dict(
+            checkpoint='work_dirs/exports/local-global_vit-base-p16.pth'
+        ),
+    ),
+    decode_head=dict(in_channels=768, channels=768),
+)
+optim_wrapper = dict(optimizer=dict(weight_decay=0.05))

@@ -1,0 +1,59 @@
+# A six-layer ViT on the demo images: minutes on two CPU cores.
+_base_ = [
+    '../_base_/models/local_global_vit-small-p16.py',
+    '../_base_/datasets/demo_two_view.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        arch=dict(
+            embed_dims=192,
+            num_layers=6,
+            num_heads=3,
+            feedforward_channels=768,
+        ),
+        img_size=128,
+    ),
+    neck=dict(in_channels=192, hid_channels=512, out_channels=128),
+)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(
+        type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.05
+    ),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={
+            'pos_embed': dict(decay_mult=0.0),
+            'cls_token': dict(decay_mult=0.0),
+        },
+    ),
+)
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=1e-2,
+        by_epoch=True,
+        begin=0,
+        end=4,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=36,
+        eta_min=0.0,
+        by_epoch=True,
+        begin=4,
+        end=40,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=40)
+default_hooks = dict(
+    logger=dict(interval=5),
+    checkpoint=dict(interval=5, max_keep_ckpts=1),
+)
+custom_hooks = [dict(type='mmdense.CollapseMonitorHook', warmup=100)]
+auto_scale_lr = dict(base_batch_size=32)

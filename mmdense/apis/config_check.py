@@ -1,0 +1,313 @@
+"""Find the mistakes of a config before anything is built.
+
+A misspelt key, a component that is not registered, or a data root that does
+not exist otherwise surfaces minutes later, from the middle of a toolbox.
+"""
+
+import difflib
+import inspect
+import os
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple, Type
+
+from mmengine import registry as root
+from mmengine.config import ConfigDict
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+
+# key of a dict -> registry that what is below it comes from
+_CONTEXT = {
+    'model': root.MODELS,
+    'data_preprocessor': root.MODELS,
+    'dataset': root.DATASETS,
+    'datasets': root.DATASETS,
+    'pipeline': root.TRANSFORMS,
+    'transforms': root.TRANSFORMS,
+    'collate_fn': root.FUNCTIONS,
+    'worker_init_fn': root.FUNCTIONS,
+    'val_evaluator': root.METRICS,
+    'test_evaluator': root.METRICS,
+    'optim_wrapper': root.OPTIM_WRAPPERS,
+    'optimizer': root.OPTIMIZERS,
+    'param_scheduler': root.PARAM_SCHEDULERS,
+    'default_hooks': root.HOOKS,
+    'custom_hooks': root.HOOKS,
+    'visualizer': root.VISUALIZERS,
+    'vis_backends': root.VISBACKENDS,
+    'train_cfg': root.LOOPS,
+    'val_cfg': root.LOOPS,
+    'test_cfg': root.LOOPS,
+    'log_processor': root.LOG_PROCESSORS,
+    'init_cfg': root.WEIGHT_INITIALIZERS,
+}
+_LOADER_CONTEXT = {
+    'sampler': root.DATA_SAMPLERS,
+    'batch_sampler': root.DATA_SAMPLERS,
+}
+_ALL = (
+    root.MODELS,
+    root.DATASETS,
+    root.TRANSFORMS,
+    root.HOOKS,
+    root.METRICS,
+    root.TASK_UTILS,
+    root.OPTIM_WRAPPERS,
+    root.OPTIMIZERS,
+    root.OPTIM_WRAPPER_CONSTRUCTORS,
+    root.PARAM_SCHEDULERS,
+    root.DATA_SAMPLERS,
+    root.FUNCTIONS,
+    root.VISUALIZERS,
+    root.VISBACKENDS,
+    root.LOOPS,
+    root.LOG_PROCESSORS,
+    root.WEIGHT_INITIALIZERS,
+    root.RUNNERS,
+    root.MODEL_WRAPPERS,
+    root.EVALUATOR,
+    root.STRATEGIES,
+    root.INFERENCERS,
+)
+_CHECKED_KEYWORDS = {
+    r.name
+    for r in (
+        root.MODELS,
+        root.DATASETS,
+        root.TRANSFORMS,
+        root.HOOKS,
+        root.METRICS,
+    )
+}
+# built by attribute look-up rather than through a registry
+_NO_REGISTRY = {'roi_layer', 'roi_extractor', 'tta_model', 'tta_pipeline'}
+# popped by whoever builds the dict
+_POPPED = {'type', '_scope_', '_delete_', 'priority', 'by_epoch'}
+_TOP_LEVEL_EXTRA = {'work_dir', 'load_from', 'resume', 'launcher'}
+
+
+class ConfigError(ValueError):
+    """A config that cannot run; the message lists every mistake found."""
+
+
+def _registry_of_scope(registry: Registry, scope: Optional[str]) -> Registry:
+    with registry.switch_scope_and_registry(scope) as switched:
+        return switched
+
+
+def _lookup(
+    name: str, context: Optional[Registry], scope: Optional[str]
+) -> Tuple[Optional[Type], Optional[Registry]]:
+    """Registered object and its root registry, (None, None) if absent."""
+    order = ([context] if context is not None else []) + list(_ALL)
+    for registry in order:
+        if registry is None:
+            continue
+        found = _registry_of_scope(registry, scope).get(name)
+        if found is not None:
+            return found, registry
+    return None, None
+
+
+def _names(registry: Registry, scope: Optional[str]) -> Set[str]:
+    switched: Optional[Registry] = _registry_of_scope(registry, scope)
+    names: Set[str] = set()
+    while switched is not None:
+        switched.import_from_location()
+        names |= set(switched.module_dict)
+        switched = switched.parent
+    return names
+
+
+def keywords_of(cls: Any) -> Optional[Set[str]]:
+    """Keyword arguments that a class takes, its bases included.
+
+    Args:
+        cls (type): Class whose ``__init__`` is looked at.
+
+    Returns:
+        Set[str] or None: None when the set is open (``**kwargs`` that no
+        base explains, or no signature).
+    """
+    if not inspect.isclass(cls):
+        return None
+    names: Set[str] = set()
+    for base in cls.__mro__:
+        if '__init__' not in vars(base):
+            continue
+        if base is object:
+            return names
+        try:
+            parameters = inspect.signature(base.__init__).parameters.values()
+        except (TypeError, ValueError):
+            return None
+        names |= {p.name for p in parameters if p.name != 'self'}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return names
+    return None
+
+
+def _walk(
+    node: Any,
+    path: str,
+    context: Optional[Registry],
+    scope: Optional[str],
+    key: str = '',
+) -> Iterator[Tuple[str, dict, Optional[Registry], Optional[str], str]]:
+    """Yield every dict with its path, registry, scope and key."""
+    if isinstance(node, dict):
+        scope = node.get('_scope_', scope)
+        yield path, node, context, scope, key
+        for name, value in node.items():
+            below = _CONTEXT.get(name, context)
+            if name in _LOADER_CONTEXT and context is None:
+                below = _LOADER_CONTEXT[name]
+            if name in ('train_cfg', 'test_cfg') and path:
+                below = context  # of a model, not of the runner
+            yield from _walk(value, f'{path}.{name}', below, scope, name)
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _walk(value, f'{path}[{index}]', context, scope, key)
+
+
+def _suggest(name: str, names: Set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
+    return f' Nearest: {", ".join(near)}.' if near else ''
+
+
+def _check_component(
+    path: str,
+    node: Dict[str, Any],
+    context: Optional[Registry],
+    scope: Optional[str],
+    key: str,
+) -> List[str]:
+    name = node.get('type')
+    if not isinstance(name, str) or key in _NO_REGISTRY:
+        return []
+    try:
+        found, registry = _lookup(name, context, scope)
+    except ImportError as error:
+        return [f'{path}.type: {error}']
+    if found is None:
+        own, _, short = name.rpartition('.')
+        if own:
+            from ..registry import toolbox_installed
+
+            if not toolbox_installed(own.split('.')[0]):
+                extra = {'mmdet': 'det'}.get(own, 'seg')
+                return [
+                    f'{path}.type: {name!r} needs {own}, which is not '
+                    f"installed. Run: pip install 'mmdense[{extra}]'"
+                ]
+        pool: Set[str] = set()
+        for candidate in [context] if context is not None else _ALL:
+            pool |= _names(candidate, own or scope)
+        return [
+            f'{path}.type: {name!r} is not registered'
+            f'{f" in {own or scope}" if own or scope else ""}.'
+            + _suggest(short, pool)
+            + ' A component of another toolbox needs its prefix, '
+            "as in 'mmseg.UPerHead'."
+        ]
+    # *_cfg dicts lose keys to the function that builds them
+    if key.endswith('_cfg') and key != 'init_cfg':
+        return []
+    if registry is None or registry.name not in _CHECKED_KEYWORDS:
+        return []
+    accepted = keywords_of(found)
+    if accepted is None:
+        return []
+    return [
+        f'{path}.{keyword}: {name} takes no such argument.'
+        + _suggest(keyword, accepted)
+        for keyword in node
+        if keyword not in accepted and keyword not in _POPPED
+    ]
+
+
+def _is_local(path: str) -> bool:
+    return '://' not in path and not path.startswith('s3:')
+
+
+def _check_paths(path: str, node: Dict[str, Any]) -> List[str]:
+    problems = []
+    data_root = node.get('data_root')
+    if isinstance(data_root, str) and data_root and _is_local(data_root):
+        if not os.path.isdir(data_root):
+            problems.append(
+                f'{path}.data_root: no folder {data_root!r} '
+                f'(looked from {os.getcwd()}). Put or link the data there, '
+                f'or pass --cfg-options {path.lstrip(".")}.data_root=DIR.'
+            )
+    checkpoint = node.get('checkpoint')
+    if isinstance(checkpoint, str) and _is_local(checkpoint):
+        if not os.path.isfile(os.path.expanduser(checkpoint)):
+            problems.append(
+                f'{path}.checkpoint: no file {checkpoint!r} (looked from '
+                f'{os.getcwd()}).'
+            )
+    return problems
+
+
+def _check_top_level(cfg: ConfigDict) -> List[str]:
+    known = set(inspect.signature(Runner.__init__).parameters)
+    known |= _TOP_LEVEL_EXTRA
+    problems = []
+    for name in cfg:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.86)
+        if near and near[0] not in cfg:
+            problems.append(
+                f'{name}: unknown key of the config. Nearest: {near[0]}.'
+            )
+    return problems
+
+
+def find_problems(
+    cfg: ConfigDict, skip: Tuple[str, ...] = (), check_paths: bool = True
+) -> List[str]:
+    """List what is wrong with a config, without building it.
+
+    Args:
+        cfg (ConfigDict or Config): The config.
+        skip (Tuple[str, ...]): Top-level keys that are not going to be used.
+        check_paths (bool): Look for data roots and checkpoints on disk.
+            Defaults to True.
+
+    Returns:
+        List[str]: One line per mistake, starting with the key's path.
+    """
+    scope = cfg.get('default_scope') or 'mmengine'
+    problems = _check_top_level(cfg)
+    used = set(inspect.signature(Runner.__init__).parameters) - {'self'}
+    for name in cfg:
+        if name in skip or name not in used or name in ('cfg', 'env_cfg'):
+            continue
+        context = _CONTEXT.get(name)
+        for path, node, registry, own_scope, key in _walk(
+            cfg[name], name, context, scope, name
+        ):
+            problems += _check_component(path, node, registry, own_scope, key)
+            if check_paths:
+                problems += _check_paths(path, node)
+    return problems
+
+
+def check_config(cfg: ConfigDict, skip: Tuple[str, ...] = ()) -> None:
+    """Raise if a config cannot run.
+
+    Args:
+        cfg (ConfigDict or Config): The config.
+        skip (Tuple[str, ...]): Top-level keys that are not going to be used,
+            for instance the test data of a training run.
+
+    Raises:
+        ConfigError: Naming every mistake, its key and the nearest valid
+            names.
+    """
+    problems = find_problems(cfg, skip)
+    if problems:
+        lines = '\n  '.join(problems)
+        raise ConfigError(
+            f'{len(problems)} problem(s) in the config:\n  {lines}'
+        )

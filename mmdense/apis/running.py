@@ -1,0 +1,200 @@
+"""Prepare a config for training or testing and build its runner."""
+
+import os
+import os.path as osp
+import sys
+from copy import deepcopy
+from typing import Any, Optional, Tuple
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ..utils.checkpoint import TRUST_VARIABLE
+from .config_check import ConfigError, check_config
+
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def read_config(path: str) -> Config:
+    """Read a config file.
+
+    Args:
+        path (str): Config file.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        ConfigError: If there is no such file; names near ones.
+    """
+    if not osp.isfile(path):
+        import difflib
+
+        folder = osp.dirname(path) or '.'
+        names = os.listdir(folder) if osp.isdir(folder) else []
+        near = difflib.get_close_matches(osp.basename(path), names, 3, 0.4)
+        hint = f' Nearest there: {", ".join(near)}.' if near else ''
+        raise ConfigError(f'No config file {path}.{hint}')
+    return Config.fromfile(path)
+
+
+def set_work_dir(cfg: Config, config_path: str, work_dir: str = '') -> None:
+    """Choose the work dir: argument, config, then the config's name."""
+    if work_dir:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir', None) is None:
+        name = osp.splitext(osp.basename(config_path))[0]
+        cfg.work_dir = osp.join('./work_dirs', name)
+
+
+def set_loader_defaults(
+    cfg: Config,
+    pin_memory: bool = True,
+    persistent_workers: bool = True,
+) -> None:
+    """Fill in what the toolboxes' own launchers fill in.
+
+    mmpretrain expects ``default_collate`` unless a config says otherwise,
+    the other toolboxes do not. Memory is pinned only where there is a GPU,
+    and workers persist only where there are some.
+
+    Args:
+        cfg (Config): Changed in place.
+        pin_memory (bool): Allow pinned memory. Defaults to True.
+        persistent_workers (bool): Allow persistent workers. Defaults to
+            True.
+    """
+    for name in _LOADERS:
+        loader = cfg.get(name, None)
+        if loader is None:
+            continue
+        if cfg.get('default_scope') == 'mmpretrain':
+            loader.setdefault('collate_fn', ConfigDict(type='default_collate'))
+        loader.setdefault('pin_memory', True)
+        loader.setdefault('persistent_workers', True)
+        if not pin_memory or not torch.cuda.is_available():
+            loader.pin_memory = False
+        if not persistent_workers or loader.get('num_workers', 0) == 0:
+            loader.persistent_workers = False
+
+
+def set_amp(cfg: Config) -> None:
+    """Train in mixed precision, unless the config does already."""
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper').rsplit('.', 1)[-1]
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ConfigError(
+            f'--amp does not fit optim_wrapper.type={wrapper.type!r}: only '
+            'OptimWrapper can be replaced by AmpOptimWrapper.'
+        )
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def add_hook(cfg: Config, kind: str) -> None:
+    """Add a custom hook unless the config has one of that type."""
+    hooks = list(cfg.get('custom_hooks', None) or [])
+    short = kind.rsplit('.', 1)[-1]
+    if not any(h['type'].rsplit('.', 1)[-1] == short for h in hooks):
+        hooks.append(ConfigDict(type=kind))
+    cfg.custom_hooks = hooks
+
+
+def trust_checkpoints(trust: bool) -> None:
+    """Let this process load pickled objects, as ``--trust-checkpoint``."""
+    if trust:
+        os.environ[TRUST_VARIABLE] = '1'
+
+
+def build_runner(cfg: Config, skip: Tuple[str, ...] = ()) -> Runner:
+    """Check a config and build the runner that it asks for.
+
+    Args:
+        cfg (Config): A complete config.
+        skip (Tuple[str, ...]): Top-level keys not to check.
+
+    Returns:
+        Runner: Ready to train or test.
+
+    Raises:
+        ConfigError: If the config cannot run.
+    """
+    check_config(cfg, skip)
+    # a resumed run has to draw the random numbers of an uninterrupted one
+    if cfg.get('train_dataloader') is not None:
+        add_hook(cfg, 'mmdense.StepSeedHook')
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def exit_on_user_error(function: Any) -> Any:
+    """Run a command; mistakes of the user end it with a message alone."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        from ..utils.checkpoint import CheckpointError
+
+        try:
+            return function(*args, **kwargs)
+        except (ConfigError, CheckpointError, FileNotFoundError) as error:
+            print(f'error: {error}', file=sys.stderr)
+            sys.exit(2)
+
+    return run
+
+
+def disable_validation(cfg: Config) -> None:
+    """Train without validation (``--no-validate``)."""
+    cfg.val_cfg = None
+    cfg.val_dataloader = None
+    cfg.val_evaluator = None
+
+
+def use_tta(cfg: Config) -> None:
+    """Test with the config's ``tta_model`` and ``tta_pipeline``.
+
+    Raises:
+        ConfigError: If the config has none.
+    """
+    for key in ('tta_model', 'tta_pipeline'):
+        if key not in cfg:
+            raise ConfigError(f'--tta needs {key} in the config.')
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = deepcopy(cfg.tta_pipeline)
+
+
+def set_visualization(
+    cfg: Config,
+    show_dir: Optional[str],
+    show: bool = False,
+    wait_time: float = 2,
+    interval: int = 1,
+) -> None:
+    """Turn the visualisation hook of a config on.
+
+    Raises:
+        ConfigError: If ``default_hooks`` has no ``visualization``.
+    """
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise ConfigError(
+            '--show and --show-dir need default_hooks.visualization in the '
+            "config, for instance dict(type='mmseg.SegVisualizationHook')."
+        )
+    name = hook['type'].rsplit('.', 1)[-1]
+    hook['enable' if name == 'VisualizationHook' else 'draw'] = True
+    hook['show'] = show
+    hook['wait_time'] = wait_time
+    hook['interval'] = interval
+    if show_dir is not None:
+        if name == 'VisualizationHook':
+            hook['out_dir'] = show_dir
+        elif name == 'DetVisualizationHook':
+            hook['test_out_dir'] = show_dir
+        else:
+            cfg.visualizer['save_dir'] = show_dir

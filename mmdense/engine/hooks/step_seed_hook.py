@@ -1,0 +1,62 @@
+"""Random state as a function of seed, rank and iteration."""
+
+import random
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+
+from mmdense.registry import HOOKS
+from mmdense.utils.dist import process_info
+
+
+def seed_step(seed: int, rank: int, iteration: int) -> None:
+    """Seed Python, numpy and torch for one training iteration.
+
+    Args:
+        seed (int): Seed of the run.
+        rank (int): Process.
+        iteration (int): Iteration that is about to run, from 0.
+    """
+    sequence = np.random.SeedSequence([seed, rank, iteration])
+    words = sequence.generate_state(3, dtype=np.uint32)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]))
+
+
+@HOOKS.register_module()
+class StepSeedHook(Hook):
+    """Make a resumed run draw what an uninterrupted one would.
+
+    mmengine keeps no random state in its checkpoints. Here none has to be
+    kept: before each iteration the generators of every process are seeded
+    from the run's seed (which is in the checkpoint), the rank and the
+    iteration.
+
+    An iteration loop that loads data in the main process
+    (``num_workers=0``) skips to its place by loading again, and then draws
+    other augmentations for its first batch; with workers it does not.
+    """
+
+    # after every other hook of an iteration
+    priority = 'LOWEST'
+
+    def _seed(self, runner: Any, iteration: int) -> None:
+        if runner.seed is not None:
+            seed_step(runner.seed, process_info()[0], iteration)
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """Seed the first iteration of an epoch."""
+        self._seed(runner, runner.iter)
+
+    def after_train_iter(
+        self,
+        runner: Any,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        """Seed the next iteration, its data included."""
+        self._seed(runner, runner.iter + 1)
