@@ -10,6 +10,6 @@ from .version import __version__
 
 versions.check_stack()
 compat.install()
-getattr(mmcv_ext, 'install', bool)()
+mmcv_ext.install()
 
 __all__ = ['__version__']

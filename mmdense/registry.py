@@ -25,6 +25,10 @@ OPTIONAL_LOCATIONS: Dict[str, Tuple[str, str]] = {
 }
 
 
+class MissingToolboxError(ImportError):
+    """A component whose toolbox is not installed; says what to install."""
+
+
 def toolbox_installed(name: str) -> bool:
     """Whether the package ``name`` can be imported (without importing it)."""
     return find_spec(name) is not None
@@ -83,8 +87,8 @@ class Registry(_Registry):
             Type or None: The registered object, None if there is none.
 
         Raises:
-            ImportError: If the component exists but its toolbox is not
-                installed.
+            MissingToolboxError: If the component exists but its toolbox is
+                not installed.
         """
         found = super().get(key)
         if found is None:
@@ -92,7 +96,7 @@ class Registry(_Registry):
             for location in self._skipped:
                 if name in _classes_of(location):
                     toolbox, extra = OPTIONAL_LOCATIONS[location]
-                    raise ImportError(
+                    raise MissingToolboxError(
                         f'{key} needs {toolbox}, which is not installed. '
                         f"Run: pip install 'mmdense[{extra}]'"
                     )

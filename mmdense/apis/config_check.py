@@ -14,6 +14,8 @@ from mmengine.config import ConfigDict
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 
+from ..registry import MissingToolboxError, toolbox_installed
+
 # key of a dict -> registry that what is below it comes from
 _CONTEXT = {
     'model': root.MODELS,
@@ -55,7 +57,6 @@ _ALL = (
     root.OPTIM_WRAPPER_CONSTRUCTORS,
     root.PARAM_SCHEDULERS,
     root.DATA_SAMPLERS,
-    root.FUNCTIONS,
     root.VISUALIZERS,
     root.VISBACKENDS,
     root.LOOPS,
@@ -64,8 +65,6 @@ _ALL = (
     root.RUNNERS,
     root.MODEL_WRAPPERS,
     root.EVALUATOR,
-    root.STRATEGIES,
-    root.INFERENCERS,
 )
 _CHECKED_KEYWORDS = {
     r.name
@@ -78,7 +77,7 @@ _CHECKED_KEYWORDS = {
     )
 }
 # built by attribute look-up rather than through a registry
-_NO_REGISTRY = {'roi_layer', 'roi_extractor', 'tta_model', 'tta_pipeline'}
+_NO_REGISTRY = {'roi_layer', 'nms', 'mask_iou_loss'}
 # popped by whoever builds the dict
 _POPPED = {'type', '_scope_', '_delete_', 'priority', 'by_epoch'}
 _TOP_LEVEL_EXTRA = {'work_dir', 'load_from', 'resume', 'launcher'}
@@ -89,6 +88,8 @@ class ConfigError(ValueError):
 
 
 def _registry_of_scope(registry: Registry, scope: Optional[str]) -> Registry:
+    if registry is root.FUNCTIONS:  # no toolbox has a child of it
+        return registry
     with registry.switch_scope_and_registry(scope) as switched:
         return switched
 
@@ -185,13 +186,11 @@ def _check_component(
         return []
     try:
         found, registry = _lookup(name, context, scope)
-    except ImportError as error:
+    except MissingToolboxError as error:
         return [f'{path}.type: {error}']
     if found is None:
         own, _, short = name.rpartition('.')
         if own:
-            from ..registry import toolbox_installed
-
             if not toolbox_installed(own.split('.')[0]):
                 extra = {'mmdet': 'det'}.get(own, 'seg')
                 return [

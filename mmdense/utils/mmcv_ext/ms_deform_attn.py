@@ -1,0 +1,133 @@
+"""Multi-scale deformable attention (Zhu et al. 2021, equation 3)."""
+
+from typing import List, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .torchvision_ops import computing_dtype
+
+
+def _attend(
+    value: Tensor,
+    shapes: Sequence[Sequence[int]],
+    locations: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """Differentiable form; shapes as in :func:`ms_deform_attn_forward`."""
+    batch, _, heads, channels = value.shape
+    queries = locations.shape[1]
+    grid = 2 * locations - 1
+    levels = value.split([h * w for h, w in shapes], dim=1)
+    output = value.new_zeros((batch * heads, channels, queries))
+    for level, (features, (height, width)) in enumerate(zip(levels, shapes)):
+        maps = features.permute(0, 2, 3, 1)
+        maps = maps.reshape(batch * heads, channels, height, width)
+        points = grid[:, :, :, level].transpose(1, 2).flatten(0, 1)
+        # Locations in [0, 1] span the outer edges of the corner pixels.
+        sampled = F.grid_sample(
+            maps,
+            points,
+            mode='bilinear',
+            padding_mode='zeros',
+            align_corners=False,
+        )
+        share = weights[:, :, :, level].transpose(1, 2).flatten(0, 1)
+        output = output + (sampled * share[:, None]).sum(-1)
+    output = output.view(batch, heads * channels, queries)
+    return output.transpose(1, 2).contiguous()
+
+
+def _level_shapes(spatial_shapes: Tensor, keys: int) -> List[List[int]]:
+    # The one read on the host: the maps have to be cut to size.
+    shapes = spatial_shapes.tolist()
+    total = sum(height * width for height, width in shapes)
+    if total != keys:
+        raise ValueError(
+            f'ms_deform_attn: spatial_shapes {shapes} hold {total} '
+            f'positions, value has {keys}'
+        )
+    return shapes
+
+
+def ms_deform_attn_forward(
+    value: Tensor,
+    value_spatial_shapes: Tensor,
+    value_level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    im2col_step: int,
+) -> Tensor:
+    """Sample and sum values around each query on several levels.
+
+    Args:
+        value (torch.Tensor): Values of all levels, one after the other, shape
+            ``(B, S, heads, C)``.
+        value_spatial_shapes (torch.Tensor): ``(height, width)`` of each
+            level, int64, shape ``(L, 2)``.
+        value_level_start_index (torch.Tensor): First position of each level,
+            shape ``(L,)``; follows from the shapes and is not read.
+        sampling_locations (torch.Tensor): ``(x, y)`` relative to the size of
+            the level, shape ``(B, Q, heads, L, P, 2)``.
+        attention_weights (torch.Tensor): Shape ``(B, Q, heads, L, P)``.
+        im2col_step (int): Unused; the batch is not split.
+
+    Returns:
+        torch.Tensor: Shape ``(B, Q, heads * C)``, in the type of ``value``.
+
+    Raises:
+        ValueError: If the shapes of the levels do not add up to S.
+    """
+    dtype = computing_dtype(value)
+    output = _attend(
+        value.to(dtype),
+        _level_shapes(value_spatial_shapes, value.shape[1]),
+        sampling_locations.to(dtype),
+        attention_weights.to(dtype),
+    )
+    return output.to(value.dtype)
+
+
+def ms_deform_attn_backward(
+    value: Tensor,
+    value_spatial_shapes: Tensor,
+    value_level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    grad_output: Tensor,
+    grad_value: Tensor,
+    grad_sampling_loc: Tensor,
+    grad_attn_weight: Tensor,
+    im2col_step: int,
+) -> None:
+    """Gradients of :func:`ms_deform_attn_forward`, by recomputation.
+
+    Args:
+        value (torch.Tensor): As in the forward pass.
+        value_spatial_shapes (torch.Tensor): As in the forward pass.
+        value_level_start_index (torch.Tensor): As in the forward pass.
+        sampling_locations (torch.Tensor): As in the forward pass.
+        attention_weights (torch.Tensor): As in the forward pass.
+        grad_output (torch.Tensor): Gradient of the output, shape
+            ``(B, Q, heads * C)``.
+        grad_value (torch.Tensor): Buffer to which the gradient is added.
+        grad_sampling_loc (torch.Tensor): Buffer overwritten by the gradient.
+        grad_attn_weight (torch.Tensor): Buffer overwritten by the gradient.
+        im2col_step (int): Unused.
+
+    Raises:
+        ValueError: If the shapes of the levels do not add up to S.
+    """
+    dtype = computing_dtype(value)
+    shapes = _level_shapes(value_spatial_shapes, value.shape[1])
+    with torch.enable_grad():
+        leaves = [
+            tensor.detach().to(dtype).requires_grad_()
+            for tensor in (value, sampling_locations, attention_weights)
+        ]
+        output = _attend(leaves[0], shapes, leaves[1], leaves[2])
+    gradients = torch.autograd.grad(output, leaves, grad_output.to(dtype))
+    grad_value.add_(gradients[0])
+    grad_sampling_loc.copy_(gradients[1])
+    grad_attn_weight.copy_(gradients[2])
