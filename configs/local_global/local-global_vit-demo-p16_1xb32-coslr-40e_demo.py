@@ -8,6 +8,7 @@ _base_ = [
 model = dict(
     backbone=dict(
         arch=dict(
+            _delete_=True,
             embed_dims=192,
             num_layers=6,
             num_heads=3,

@@ -77,7 +77,9 @@ _CHECKED_KEYWORDS = {
     )
 }
 # built by attribute look-up rather than through a registry
-_NO_REGISTRY = {'roi_layer', 'nms', 'mask_iou_loss'}
+_NO_REGISTRY = {'roi_layer', 'nms', 'augments'}
+# dicts whose entries belong to a library without a registry
+_FOREIGN = {'Albu', 'Albumentations'}
 # popped by whoever builds the dict
 _POPPED = {'type', '_scope_', '_delete_', 'priority', 'by_epoch'}
 _TOP_LEVEL_EXTRA = {'work_dir', 'load_from', 'resume', 'launcher'}
@@ -131,11 +133,9 @@ def keywords_of(cls: Any) -> Optional[Set[str]]:
     if not inspect.isclass(cls):
         return None
     names: Set[str] = set()
-    for base in cls.__mro__:
+    for base in cls.__mro__[:-1]:
         if '__init__' not in vars(base):
             continue
-        if base is object:
-            return names
         try:
             parameters = inspect.signature(base.__init__).parameters.values()
         except (TypeError, ValueError):
@@ -143,7 +143,7 @@ def keywords_of(cls: Any) -> Optional[Set[str]]:
         names |= {p.name for p in parameters if p.name != 'self'}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return names
-    return None
+    return None if names else set()
 
 
 def _walk(
@@ -157,6 +157,8 @@ def _walk(
     if isinstance(node, dict):
         scope = node.get('_scope_', scope)
         yield path, node, context, scope, key
+        if str(node.get('type')).rsplit('.', 1)[-1] in _FOREIGN:
+            return
         for name, value in node.items():
             below = _CONTEXT.get(name, context)
             if name in _LOADER_CONTEXT and context is None:

@@ -1,0 +1,71 @@
+# Segmentation of the demo rooms; about two minutes on two CPU cores.
+# model.backbone.init_cfg.checkpoint names the backbone to start from.
+_base_ = [
+    '../../_base_/models/vit-small-p16_upernet-seg.py',
+    '../../_base_/datasets/rooms_semantic.py',
+    '../../_base_/seg_runtime.py',
+]
+
+model = dict(
+    data_preprocessor=dict(size=(160, 160)),
+    backbone=dict(
+        arch=dict(
+            _delete_=True,
+            embed_dims=192,
+            num_layers=6,
+            num_heads=3,
+            feedforward_channels=768,
+        ),
+        img_size=160,
+        out_indices=[2, 3, 4, 5],
+        drop_path_rate=0.0,
+    ),
+    neck=dict(embed_dim=192),
+    decode_head=dict(
+        in_channels=[192, 192, 192, 192], channels=64, num_classes=13
+    ),
+    auxiliary_head=dict(in_channels=192, channels=64, num_classes=13),
+    test_cfg=dict(_delete_=True, mode='whole'),
+)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
+    constructor='mmdense.LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(
+        layer_decay_rate=0.75,
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={
+            'pos_embed': dict(decay_mult=0.0),
+            'cls_token': dict(decay_mult=0.0),
+        },
+    ),
+)
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=1e-2,
+        by_epoch=True,
+        begin=0,
+        end=1,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='PolyLR',
+        power=1.0,
+        eta_min=0.0,
+        by_epoch=True,
+        begin=1,
+        end=20,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=5)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_hooks = dict(
+    logger=dict(interval=5),
+    checkpoint=dict(interval=5, max_keep_ckpts=1),
+)
+log_processor = dict(by_epoch=True)
+auto_scale_lr = dict(base_batch_size=8)

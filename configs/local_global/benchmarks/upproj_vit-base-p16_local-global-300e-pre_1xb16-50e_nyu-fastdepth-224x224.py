@@ -1,0 +1,13 @@
+_base_ = [
+    './upproj_vit-small-p16_local-global-300e-pre_1xb16-50e_nyu-fastdepth-224x224.py'  # noqa: E501
+]
+
+model = dict(
+    backbone=dict(
+        arch='deit-base',
+        init_cfg=dict(
+            checkpoint='work_dirs/exports/local-global_vit-base-p16.pth'
+        ),
+    ),
+    decode_head=dict(in_channels=768),
+)
