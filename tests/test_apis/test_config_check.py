@@ -119,9 +119,7 @@ def test_check_config__missing_data_root(tmp_path):
         check_config(_config(train_dataloader=loader))
     assert 'nowhere' in str(info.value)
     assert 'train_dataloader.dataset.data_root=DIR' in str(info.value)
-    check_config(
-        _config(train_dataloader=loader), skip=('train_dataloader',)
-    )
+    check_config(_config(train_dataloader=loader), skip=('train_dataloader',))
 
 
 def test_check_config__lists_every_mistake():

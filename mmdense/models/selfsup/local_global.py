@@ -1,6 +1,6 @@
 """LocalGlobal: patches of one view against the class token of the other."""
 
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
@@ -29,14 +29,32 @@ class LocalGlobal(BaseSelfSupervisor):
         head (dict): :class:`mmdense.LocalGlobalHead`.
         data_preprocessor (dict, optional): Defaults to
             ``mmpretrain.SelfSupDataPreprocessor``.
-        **kwargs: As in ``mmpretrain.BaseSelfSupervisor``.
+        init_cfg (dict, optional): Initialisation. Defaults to None.
 
     Raises:
         ValueError: If the backbone does not give the token sequence.
     """
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
+        # the stock default has no scope and is not found from here
+        data_preprocessor = dict(data_preprocessor or {})
+        data_preprocessor.setdefault(
+            'type', 'mmpretrain.SelfSupDataPreprocessor'
+        )
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            head=head,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
         out_type = getattr(self.backbone, 'out_type', None)
         extra = getattr(self.backbone, 'num_extra_tokens', 0)
         if out_type != 'raw' or extra < 1:

@@ -1,0 +1,18 @@
+"""Settings of every test."""
+
+import os
+
+# Set before torch starts its pool: OpenMP threads of tests that run beside
+# each other wait on one another.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import pytest
+import torch
+
+torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
+
+
+@pytest.fixture(autouse=True)
+def _fresh_state() -> None:
+    """Each test draws the same numbers, whatever ran before it."""
+    torch.manual_seed(0)

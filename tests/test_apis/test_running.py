@@ -1,0 +1,139 @@
+import argparse
+
+import pytest
+import torch
+from mmengine.config import Config
+
+import mmdense  # noqa: F401
+from mmdense.apis import running
+from mmdense.utils.checkpoint import CheckpointError
+
+
+def _config(scope='mmdense', workers=2):
+    return Config(
+        {
+            'default_scope': scope,
+            'train_dataloader': {'num_workers': workers, 'batch_size': 2},
+            'val_dataloader': None,
+            'optim_wrapper': {'type': 'OptimWrapper', 'optimizer': {}},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    'scope,collates', [('mmpretrain', True), ('x', False)]
+)
+def test_set_loader_defaults__collate_of_mmpretrain_only(scope, collates):
+    cfg = _config(scope)
+    running.set_loader_defaults(cfg)
+    assert ('collate_fn' in cfg.train_dataloader) is collates
+    assert cfg.val_dataloader is None
+
+
+def test_set_loader_defaults__workers_and_memory():
+    cfg = _config(workers=0)
+    running.set_loader_defaults(cfg)
+    assert cfg.train_dataloader.persistent_workers is False
+    assert cfg.train_dataloader.pin_memory is torch.cuda.is_available()
+    cfg = _config(workers=2)
+    running.set_loader_defaults(cfg, pin_memory=False)
+    assert cfg.train_dataloader.persistent_workers is True
+    assert cfg.train_dataloader.pin_memory is False
+
+
+def test_set_amp__replaces_the_plain_wrapper_only():
+    cfg = _config()
+    running.set_amp(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.optim_wrapper.loss_scale == 'dynamic'
+    cfg.optim_wrapper.type = 'mmdense.Other'
+    with pytest.raises(running.ConfigError, match='mmdense.Other'):
+        running.set_amp(cfg)
+
+
+def test_add_hook__once():
+    cfg = _config()
+    running.add_hook(cfg, 'mmdense.StepSeedHook')
+    running.add_hook(cfg, 'mmdense.StepSeedHook')
+    assert [h.type for h in cfg.custom_hooks] == ['mmdense.StepSeedHook']
+    cfg.custom_hooks = [{'type': 'StepSeedHook'}]
+    running.add_hook(cfg, 'mmdense.StepSeedHook')
+    assert len(cfg.custom_hooks) == 1
+
+
+def test_set_work_dir__order():
+    cfg = _config()
+    running.set_work_dir(cfg, 'a/b/name.py')
+    assert cfg.work_dir == './work_dirs/name'
+    running.set_work_dir(cfg, 'a/b/other.py')
+    assert cfg.work_dir == './work_dirs/name'
+    running.set_work_dir(cfg, 'a/b/other.py', '/tmp/x')
+    assert cfg.work_dir == '/tmp/x'
+
+
+def test_read_config__names_near_files(tmp_path):
+    (tmp_path / 'train_vit.py').write_text('a = 1\n')
+    with pytest.raises(running.ConfigError, match='train_vit.py'):
+        running.read_config(str(tmp_path / 'train_vitt.py'))
+
+
+def test_exit_on_user_error__message_without_traceback(capsys):
+    @running.exit_on_user_error
+    def fails(error):
+        raise error
+
+    for error in (
+        running.ConfigError('bad key'),
+        CheckpointError('bad file'),
+        FileNotFoundError('no file'),
+    ):
+        with pytest.raises(SystemExit) as info:
+            fails(error)
+        assert info.value.code == 2
+        assert f'error: {error}' in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        fails(ZeroDivisionError())
+
+
+@pytest.mark.parametrize(
+    'hook,place',
+    [
+        ('VisualizationHook', 'default_hooks.visualization.out_dir'),
+        ('mmseg.SegVisualizationHook', 'visualizer.save_dir'),
+        (
+            'mmdet.DetVisualizationHook',
+            'default_hooks.visualization.test_out_dir',
+        ),
+    ],
+)
+def test_set_visualization__where_pictures_go(hook, place):
+    cfg = Config(
+        {'default_hooks': {'visualization': {'type': hook}}, 'visualizer': {}}
+    )
+    running.set_visualization(cfg, 'out')
+    node = cfg
+    for name in place.split('.'):
+        node = node[name]
+    assert node == 'out'
+
+
+def test_set_visualization__config_without_hook():
+    with pytest.raises(running.ConfigError, match='visualization'):
+        running.set_visualization(Config({'default_hooks': {}}), 'out')
+
+
+def test_trust_checkpoints__reaches_the_loader(tmp_path, monkeypatch):
+    from mmdense.utils.checkpoint import (
+        TRUST_VARIABLE,
+        UnsafeCheckpointError,
+        load_checkpoint_file,
+    )
+
+    monkeypatch.setenv(TRUST_VARIABLE, '')
+    path = tmp_path / 'x.pth'
+    torch.save({'a': argparse.Namespace()}, path)
+    running.trust_checkpoints(False)
+    with pytest.raises(UnsafeCheckpointError):
+        load_checkpoint_file(path)
+    running.trust_checkpoints(True)
+    assert 'a' in load_checkpoint_file(path)
