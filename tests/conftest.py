@@ -9,6 +9,8 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import pytest
 import torch
 
+import mmdense  # noqa: F401  mends the stack before any toolbox comes
+
 torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
 
 

@@ -101,7 +101,12 @@ def run_stages(stages: List[Stage]) -> None:
             print(f'{stage.name}: already done')
             continue
         clear_if_changed(stage)
-        env = {**os.environ, 'OMP_NUM_THREADS': str(stage.threads)}
+        env = {
+            # threads that spin while they wait hold the loaders up
+            'OMP_WAIT_POLICY': 'PASSIVE',
+            **os.environ,
+            'OMP_NUM_THREADS': str(stage.threads),
+        }
         with open(stage.folder / 'log.txt', 'ab') as log:
             process = subprocess.Popen(
                 stage.command, cwd=ROOT, env=env, stdout=log, stderr=log

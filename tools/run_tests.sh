@@ -16,6 +16,6 @@ ENV_DIR=$ROOT/.venv
 
 cd "$ROOT"
 # one thread each: OpenMP threads of several processes wait on one another
-export OMP_NUM_THREADS=1 PATH="$ENV_DIR/bin:$PATH"
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PATH="$ENV_DIR/bin:$PATH"
 exec "$ENV_DIR/bin/python" -m pytest -n "${TEST_WORKERS:-2}" --dist worksteal \
     --durations 15 "$@"

@@ -47,12 +47,12 @@ def resize_pos_embed(
     rule: str = 'size',
     num_extra_tokens: int = 1,
     log: bool = True,
+    align_corners: bool = False,
 ) -> Tensor:
     """Interpolate a position embedding to another patch grid.
 
     The entries of extra tokens (class, distillation, register) come first
-    and stay as they are. Interpolation runs in fp32 whatever the input and
-    does not align corners.
+    and stay as they are. Interpolation runs in fp32 whatever the input.
 
     Two rules exist for the sampling positions. ``'size'`` asks for the
     target size (BEiT, DPT, timm, OpenMMLab). ``'scale'`` asks for the factor
@@ -70,6 +70,8 @@ def resize_pos_embed(
         num_extra_tokens (int): Entries before the patches. Defaults to 1.
         log (bool): Say so in the log, once per (from, to, mode, rule).
             Defaults to True.
+        align_corners (bool): Let the outer samples coincide; with rule
+            ``'size'`` only. No released model needs it. Defaults to False.
 
     Returns:
         Tensor: ``(1, num_extra_tokens + H' * W', C)`` in the input's dtype;
@@ -103,7 +105,9 @@ def resize_pos_embed(
     )
     grid = patches.reshape(1, *src, -1).permute(0, 3, 1, 2).float()
     if rule == 'size':
-        grid = F.interpolate(grid, size=dst, mode=mode, align_corners=False)
+        grid = F.interpolate(
+            grid, size=dst, mode=mode, align_corners=align_corners
+        )
     else:
         grid = F.interpolate(
             grid,

@@ -40,13 +40,9 @@ def _runner_like():
 @pytest.mark.parametrize('zipped', [True, False])
 def test_load__runner_checkpoint(tmp_path, zipped):
     path = tmp_path / 'epoch_3.pth'
-    torch.save(
-        _runner_like(), path, _use_new_zipfile_serialization=zipped
-    )
+    torch.save(_runner_like(), path, _use_new_zipfile_serialization=zipped)
     loaded = load_checkpoint_file(path)
-    assert torch.equal(
-        loaded['state_dict']['w'], torch.arange(6.0).view(2, 3)
-    )
+    assert torch.equal(loaded['state_dict']['w'], torch.arange(6.0).view(2, 3))
     history = loaded['message_hub']['log_scalars']['train/loss']
     assert history.current() == 1.5 and history.mean() == 1.5
     assert loaded['meta']['np'] == 2
@@ -73,9 +69,7 @@ def test_load__restricted_unpickler_of_old_torch(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_load__unsafe_file_is_refused_and_named(
-    tmp_path, monkeypatch, zipped
-):
+def test_load__unsafe_file_is_refused_and_named(tmp_path, monkeypatch, zipped):
     monkeypatch.delenv('PWNED', raising=False)
     path = tmp_path / 'evil.pth'
     torch.save(

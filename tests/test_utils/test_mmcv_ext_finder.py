@@ -228,3 +228,23 @@ def test_operators__signatures_are_those_mmcv_calls():
                 source += file.read()
     for name in extension.OPERATORS:
         assert f'ext_module.{name}(' in source, name
+
+
+def test_install__after_mmpretrain_was_imported():
+    """mmcv keeps an old name only if the operators were there at first."""
+    code = (
+        'import mmpretrain.models\n'
+        'import mmdense\n'
+        'import mmdet.models, mmseg.models\n'
+        'from mmcv.cnn.bricks.transformer import '
+        'MultiScaleDeformableAttention as old\n'
+        'from mmcv.ops import MultiScaleDeformableAttention as new\n'
+        'print(old is new)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == 'True'

@@ -1,1 +1,5 @@
 """evaluation metrics of mmdense."""
+
+from .depth_metric import DepthMetric
+
+__all__ = ['DepthMetric']

@@ -1,0 +1,28 @@
+"""Key layouts of backbone checkpoints: detection, mapping, coverage.
+
+The canonical layout is mmpretrain's. Everything here works on plain state
+dicts and builds no model.
+"""
+
+from .coverage import Coverage, CoverageError, compare
+from .layouts import (
+    LAYOUTS,
+    CheckpointKeyError,
+    detect_layout,
+    from_canonical,
+    to_canonical,
+)
+from .sources import BackboneSource, extract_backbone
+
+__all__ = [
+    'LAYOUTS',
+    'BackboneSource',
+    'CheckpointKeyError',
+    'Coverage',
+    'CoverageError',
+    'compare',
+    'detect_layout',
+    'extract_backbone',
+    'from_canonical',
+    'to_canonical',
+]

@@ -1,0 +1,267 @@
+"""Find the backbone inside a checkpoint file of any supported project."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from .layouts import CheckpointKeyError, StateDict, detect_layout
+
+_WRAPPER = re.compile(r'(^|\.)(?:module|_orig_mod)\.')
+_CONTAINERS = ('state_dict', 'model', 'model_state', 'net', 'params')
+
+# A backbone is where the parameters of its first blocks are.
+_SIGNATURE = re.compile(
+    r'^((?:.*?\.)?)(?:layers\.\d+\.blocks\.\d+\.'
+    r'|stages\.\d+\.blocks\.\d+\.attn\.w_msa\.'
+    r'|blocks\.\d+\.attn\.qkv\.'
+    r'|layers\.\d+\.attn\.(?:attn\.in_proj_|qkv\.)'
+    r'|layer1\.0\.conv1\.)'
+)
+_NO_BACKBONE = re.compile(r'head|neck|decoder|predictor|projector|generator\.')
+_TEACHER = re.compile(r'teacher|momentum|target|ema|encoder_k|key_encoder')
+BRANCHES = ('student', 'teacher')
+
+
+@dataclass
+class BackboneSource:
+    """A backbone as found in a file.
+
+    Attributes:
+        kind (str): What wrote the file: ``'dino'``, ``'selfpatch'``,
+            ``'mocov3'``, ``'semcl'``, ``'moby'``, ``'mmengine'``,
+            ``'mmdense'`` (an export), ``'dpt'`` or ``'backbone'``.
+        branch (str): ``'student'``, ``'teacher'`` or ``'single'``.
+        prefix (str): What the backbone's keys started with.
+        arch (str): ``'vit'``, ``'swin'``, ``'resnet'`` or ``'other'``.
+        layout (str): ``'mmpretrain'``, ``'mmseg'``, ``'timm'`` or
+            ``'unknown'``.
+        state_dict (Dict[str, Tensor]): Its entries, without prefix.
+        dropped (List[str]): Tensors of the file outside the backbone.
+        meta (dict): ``meta`` of an exported file, else empty.
+    """
+
+    kind: str
+    branch: str
+    prefix: str
+    arch: str
+    layout: str
+    state_dict: StateDict
+    dropped: List[str]
+    meta: Dict[str, Any]
+
+    def describe(self) -> str:
+        """One line for logs."""
+        prefix = f', prefix {self.prefix!r}' if self.prefix else ''
+        return (
+            f'{self.kind} file, branch {self.branch}{prefix}: {self.arch} '
+            f'in {self.layout} layout, {len(self.state_dict)} tensors'
+        )
+
+
+def strip_wrappers(key: str) -> str:
+    """Remove ``module.`` and ``_orig_mod.`` anywhere in a key."""
+    previous = None
+    while key != previous:
+        previous, key = key, _WRAPPER.sub(r'\1', key)
+    return key
+
+
+def _tensors(value: Any) -> StateDict:
+    if not isinstance(value, Mapping):
+        return {}
+    return {
+        strip_wrappers(str(k)): v
+        for k, v in value.items()
+        if isinstance(v, torch.Tensor)
+    }
+
+
+def _unwrap(checkpoint: Any) -> Tuple[StateDict, str]:
+    """Tensors of a file under flat keys, and the container's name."""
+    if not isinstance(checkpoint, Mapping):
+        raise CheckpointKeyError(
+            f'The checkpoint holds a {type(checkpoint).__name__}, not a dict '
+            'of tensors. Save model.state_dict() instead of the model.'
+        )
+    pair = {k: _tensors(checkpoint.get(k)) for k in ('student', 'teacher')}
+    if pair['student'] or pair['teacher']:
+        flat = {
+            f'{branch}.{key}': value
+            for branch, state in pair.items()
+            for key, value in state.items()
+        }
+        return flat, 'student/teacher'
+    for name in _CONTAINERS:
+        state = _tensors(checkpoint.get(name))
+        if state:
+            ema = _tensors(checkpoint.get('ema_state_dict'))
+            state.update({f'ema_model.{k}': v for k, v in ema.items()})
+            return state, name
+    state = _tensors(checkpoint)
+    if not state:
+        raise CheckpointKeyError(
+            'The checkpoint holds no tensors where they are usually found. '
+            f'Its top-level keys: {sorted(map(str, checkpoint))[:20]}.'
+        )
+    return state, ''
+
+
+def _below(state: StateDict, prefix: str) -> StateDict:
+    return {
+        k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)
+    }
+
+
+def _kind(state: StateDict, container: str, checkpoint: Any) -> str:
+    def has(text: str) -> bool:
+        return any(text in key for key in state)
+
+    if has('ca_head.'):
+        return 'selfpatch'
+    if container == 'student/teacher' or has('.last_layer.'):
+        return 'dino'
+    if has('queue1') and has('encoder_k.'):
+        return 'moby'
+    if has('base_encoder.'):
+        return 'mocov3' if container == 'state_dict' else 'semcl'
+    if has('pretrained.model.'):
+        return 'dpt'
+    meta = checkpoint.get('meta')
+    if isinstance(meta, Mapping) and 'mmdense_export' in meta:
+        return 'mmdense'
+    if container == 'state_dict' and has('backbone.'):
+        return 'mmengine'
+    return 'backbone'
+
+
+def _preference(prefix: str) -> Tuple[bool, bool, int]:
+    """Sort key of the prefixes of one branch, best first."""
+    return (
+        not prefix.endswith('backbone.'),
+        'encoder' not in prefix,
+        len(prefix),
+    )
+
+
+def _found_branches(state: StateDict) -> Dict[str, str]:
+    """Prefix of each branch that the file has, bare keys as ``single``."""
+    matches = (_SIGNATURE.match(key) for key in state)
+    prefixes = {match.group(1) for match in matches if match}
+    if '' in prefixes:
+        return {'single': ''}
+    groups: Dict[str, List[str]] = {name: [] for name in BRANCHES}
+    for prefix in prefixes:
+        # a momentum copy may live in mmpretrain's target_generator
+        if not _NO_BACKBONE.search(prefix.replace('target_generator', '')):
+            teacher = _TEACHER.search(prefix)
+            groups['teacher' if teacher else 'student'].append(prefix)
+    found = {
+        name: min(group, key=_preference)
+        for name, group in groups.items()
+        if group
+    }
+    if not found and _below(state, 'backbone.'):
+        found['student'] = 'backbone.'
+    return found or {'single': ''}
+
+
+def _choose(
+    found: Dict[str, str], branch: Optional[str], kind: str
+) -> Tuple[str, str]:
+    if branch is not None and branch not in BRANCHES:
+        raise CheckpointKeyError(
+            f"branch must be 'student', 'teacher' or None, got {branch!r}."
+        )
+    if 'single' in found:
+        return 'single', found['single']
+    if branch is not None:
+        if branch not in found:
+            raise CheckpointKeyError(
+                f'This {kind} file has no {branch} branch, only: '
+                f'{", ".join(sorted(found))}. Leave branch out.'
+            )
+        return branch, found[branch]
+    # DINO and SelfPatch release the teacher, the others the trained encoder
+    order = ['student', 'teacher']
+    if kind in ('dino', 'selfpatch'):
+        order.reverse()
+    chosen = next(name for name in order if name in found)
+    return chosen, found[chosen]
+
+
+def _explicit_prefix(state: StateDict, prefix: str) -> str:
+    prefix = strip_wrappers(prefix.rstrip('.') + '.')
+    if not _below(state, prefix):
+        known = sorted({key.split('.')[0] for key in state})
+        raise CheckpointKeyError(
+            f'No key of the checkpoint starts with {prefix!r}. First parts '
+            f'of its keys (wrappers stripped): {known[:20]}.'
+        )
+    return prefix
+
+
+def _refuse(state: Mapping[str, Tensor], kind: str) -> None:
+    if 'dist_token' in state:
+        raise CheckpointKeyError(
+            'This is a distilled DeiT: it has a distillation token '
+            '(dist_token) and N + 2 positions, which VisionTransformer has '
+            'no place for. Use mmpretrain.DistilledVisionTransformer, or the '
+            'DeiT file without distillation.'
+        )
+    if any(key.startswith('patch_embed.backbone.') for key in state):
+        raise CheckpointKeyError(
+            f'This {kind} file holds a hybrid ViT (ResNet patch embedding), '
+            'which VisionTransformer has no place for.'
+        )
+
+
+def extract_backbone(
+    checkpoint: Any,
+    branch: Optional[str] = None,
+    prefix: Optional[str] = None,
+) -> BackboneSource:
+    """Find the backbone in a loaded checkpoint.
+
+    Knows the files of DINO, SelfPatch, MoCo v3, SemCL, MoBY, DeiT, timm,
+    official Swin, torchvision, DPT, of mmengine runners (also momentum
+    branches and ``EMAHook``) and of this package's export.
+
+    Args:
+        checkpoint (dict): What the file holds.
+        branch (str, optional): ``'student'`` or ``'teacher'``. Defaults to
+            None: the teacher of DINO and SelfPatch, the trained encoder of
+            the others. Ignored for files of a single backbone.
+        prefix (str, optional): Take the keys below this prefix instead of
+            looking for the backbone.
+
+    Returns:
+        BackboneSource: The backbone and what is known about it.
+
+    Raises:
+        CheckpointKeyError: If there is no such branch, prefix or backbone,
+            or it is one that a plain ViT cannot hold.
+    """
+    state, container = _unwrap(checkpoint)
+    kind = _kind(state, container, checkpoint)
+    if prefix:
+        chosen, start = branch or 'single', _explicit_prefix(state, prefix)
+    else:
+        chosen, start = _choose(_found_branches(state), branch, kind)
+    backbone = _below(state, start) if start else dict(state)
+    arch, layout = detect_layout(backbone)
+    _refuse(backbone, kind)
+    meta = checkpoint.get('meta') if kind == 'mmdense' else None
+    dropped = [k for k in state if start and not k.startswith(start)]
+    return BackboneSource(
+        kind=kind,
+        branch=chosen,
+        prefix=start,
+        arch=arch,
+        layout=layout,
+        state_dict=backbone,
+        dropped=dropped,
+        meta=dict(meta or {}),
+    )

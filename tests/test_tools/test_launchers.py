@@ -1,0 +1,140 @@
+"""Mistakes of users end the launchers with a message, not a traceback."""
+
+import subprocess
+import time
+
+import pytest
+import torch
+
+from mmdense.testing.launch import ROOT, run_tool
+
+DEMO = 'local-global_vit-demo-p16_1xb32-coslr-40e_demo.py'
+CONFIG = ROOT / 'configs' / 'local_global' / DEMO
+SCRIPTS = sorted((ROOT / 'tools').rglob('*.sh'))
+
+
+def _fails(*args, said, seconds=90, tool='train.py', cwd=ROOT):
+    """Run a tool that must refuse; returns what it said."""
+    start = time.monotonic()
+    done = run_tool(tool, *args, check=False, timeout=120, cwd=cwd)
+    took = time.monotonic() - start
+    assert done.returncode == 2, done.stdout[-3000:]
+    assert 'Traceback' not in done.stdout, done.stdout[-3000:]
+    for text in said:
+        assert text in done.stdout, done.stdout[-3000:]
+    assert took < seconds
+    return done.stdout
+
+
+def test_train__missing_config_names_near_ones():
+    wrong = CONFIG.with_name(DEMO.replace('40e', '30e'))
+    _fails(wrong, said=['No config file', 'Nearest there', DEMO])
+
+
+def test_train__misspelt_component(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(
+        f"_base_ = ['{CONFIG}']\n"
+        "model = dict(neck=dict(type='mmdense.TokenProjektor'))\n"
+    )
+    _fails(
+        path,
+        '--work-dir',
+        tmp_path / 'work',
+        said=['model.neck.type', 'Nearest: TokenProjector'],
+    )
+    assert not (tmp_path / 'work').exists()
+
+
+@pytest.mark.parametrize(
+    'option,said',
+    [
+        ('model.neck.hid_chanels=8', 'hid_channels'),
+        ('data_preprocesor.mean=0', 'data_preprocessor'),
+        ('train_dataloader.dataset.data_root=nowhere/at/all', 'nowhere'),
+    ],
+)
+def test_train__wrong_option(option, said, tmp_path):
+    key = option.split('=')[0]
+    work = tmp_path / 'work'
+    args = [CONFIG, '--work-dir', work, '--cfg-options', option]
+    _fails(*args, said=[key, said])
+
+
+def test_train__missing_data_root_says_how_to_set_it(tmp_path):
+    """From another folder the demo data is not where the config says."""
+    _fails(
+        CONFIG,
+        said=["'demo/data'", str(tmp_path), 'train_dataloader.dataset'],
+        cwd=tmp_path,
+    )
+
+
+def test_train__resume_from_truncated_checkpoint(tmp_path):
+    whole = tmp_path / 'whole.pth'
+    torch.save({'state_dict': {'w': torch.zeros(1000)}, 'meta': {}}, whole)
+    broken = tmp_path / 'epoch_1.pth'
+    broken.write_bytes(whole.read_bytes()[:900])
+    _fails(
+        CONFIG,
+        '--work-dir',
+        tmp_path / 'work',
+        '--resume',
+        broken,
+        said=[str(broken)],
+    )
+
+
+def test_train__resume_from_missing_checkpoint(tmp_path):
+    missing = tmp_path / 'epoch_9.pth'
+    work = tmp_path / 'work'
+    args = [CONFIG, '--work-dir', work, '--resume', missing]
+    _fails(*args, said=[str(missing)])
+
+
+def test_test__config_without_test_data(tmp_path):
+    _fails(CONFIG, 'none.pth', said=['no test_dataloader'], tool='test.py')
+
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=[s.name for s in SCRIPTS])
+def test_scripts__are_valid_bash(script):
+    done = subprocess.run(
+        ['bash', '-n', str(script)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert script.read_text().startswith('#!/usr/bin/env bash\n')
+
+
+@pytest.mark.parametrize(
+    'name,words',
+    [
+        ('dist_train.sh', ['CONFIG', 'GPUS', 'PORT=']),
+        ('dist_test.sh', ['CONFIG', 'CHECKPOINT', 'GPUS', 'PORT=']),
+        ('slurm_train.sh', ['CONFIG', 'PARTITION']),
+        ('slurm_test.sh', ['CONFIG', 'CHECKPOINT', 'PARTITION']),
+    ],
+)
+def test_scripts__print_usage_without_arguments(name, words):
+    done = subprocess.run(
+        ['bash', str(ROOT / 'tools' / name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith('Usage:')
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_tools__accept_both_spellings_of_local_rank(tool):
+    source = (ROOT / 'tools' / tool).read_text()
+    assert "'--local_rank', '--local-rank'" in source
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_tools__help(tool):
+    done = run_tool(tool, '--help')
+    for flag in ('--cfg-options', '--launcher', '--amp', '--work-dir'):
+        assert flag in done.stdout
