@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from ..registry import MODELS
+from ..utils.checkpoint import load_checkpoint_file, local_file
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -150,15 +151,7 @@ def get_model(
     with DefaultScope.overwrite_default_scope(scope):
         built = MODELS.build(settings)
     if weights is not None:
-        from mmengine.runner.checkpoint import CheckpointLoader
-
-        from ..utils.checkpoint import load_checkpoint_file
-
-        loaded = (
-            CheckpointLoader.load_checkpoint(weights, map_location='cpu')
-            if '://' in weights
-            else load_checkpoint_file(weights, trust=trust)
-        )
+        loaded = load_checkpoint_file(local_file(weights), trust=trust)
         state = loaded.get('state_dict', loaded)
         missing, unexpected = built.load_state_dict(state, strict=False)
         print_log(

@@ -125,6 +125,7 @@ def build_runner(cfg: Config, skip: Tuple[str, ...] = ()) -> Runner:
     # a resumed run has to draw the random numbers of an uninterrupted one
     if cfg.get('train_dataloader') is not None:
         add_hook(cfg, 'mmdense.StepSeedHook')
+        add_hook(cfg, 'mmdense.DataReportHook')
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)

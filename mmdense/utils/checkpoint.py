@@ -25,6 +25,7 @@ from typing import (
     Tuple,
     Union,
 )
+from urllib.parse import urlparse
 
 import torch
 
@@ -255,6 +256,44 @@ def _check_file(path: Path) -> None:
         raise FileNotFoundError(f'No checkpoint at {path}. {hint}'.strip())
     if path.stat().st_size == 0:
         raise CheckpointError(f'{path} is an empty file.')
+
+
+def local_file(
+    name: str, folder: Optional[str] = None, progress: bool = True
+) -> str:
+    """Path of a checkpoint; an address is fetched once per machine.
+
+    Args:
+        name (str): Path, or http(s) address.
+        folder (str, optional): Where fetched files are kept. Defaults to
+            torch hub's folder for checkpoints.
+        progress (bool): Show a progress bar. Defaults to True.
+
+    Returns:
+        str: Path of a local file.
+
+    Raises:
+        CheckpointError: If the address cannot be read.
+    """
+    if not name.startswith(('http://', 'https://')):
+        return name
+    from mmengine.dist import barrier
+
+    folder = folder or os.path.join(torch.hub.get_dir(), 'checkpoints')
+    path = os.path.join(folder, os.path.basename(urlparse(name).path))
+    try:
+        first = os.environ.get('LOCAL_RANK', '0') == '0'
+        if first and not os.path.isfile(path):
+            os.makedirs(folder, exist_ok=True)
+            torch.hub.download_url_to_file(name, path, progress=progress)
+    except OSError as error:
+        raise CheckpointError(
+            f'{name} cannot be fetched: {error}. Download it by other means '
+            f'and put it at {path}, or give its path.'
+        ) from error
+    finally:
+        barrier()
+    return path
 
 
 def trusted(trust: Optional[bool] = None) -> bool:

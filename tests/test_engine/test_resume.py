@@ -1,5 +1,6 @@
 """N steps equal k steps, a restart, and N - k steps, bit for bit."""
 
+import contextlib
 import random
 
 import numpy as np
@@ -115,9 +116,9 @@ def test_seed_step__is_a_function_of_seed_rank_and_iteration():
         seed_step(*args)
         return random.random(), np.random.rand(), torch.rand(1).item()
 
-    base = draw(0, 0, 0)
-    assert draw(0, 0, 0) == base
-    for other in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
+    base = draw(0, 0, 0, 0)
+    assert draw(0, 0, 0, 0) == base
+    for other in ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)):
         assert all(a != b for a, b in zip(draw(*other), base))
 
 
@@ -151,10 +152,8 @@ def _two_process_resume(rank, world_size, root):
                 real()
 
             runner.train_loop.run_epoch = run_epoch
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
                 runner.train()
-            except KeyboardInterrupt:
-                pass
         else:
             runner.train()
         torch.distributed.barrier()

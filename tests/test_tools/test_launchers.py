@@ -31,34 +31,33 @@ def test_train__missing_config_names_near_ones():
     _fails(wrong, said=['No config file', 'Nearest there', DEMO])
 
 
-def test_train__misspelt_component(tmp_path):
+def test_train__lists_every_mistake(tmp_path):
     path = tmp_path / 'config.py'
     path.write_text(
         f"_base_ = ['{CONFIG}']\n"
         "model = dict(neck=dict(type='mmdense.TokenProjektor'))\n"
+        'data_preprocesor = dict(mean=0)\n'
     )
-    _fails(
+    said = _fails(
         path,
         '--work-dir',
         tmp_path / 'work',
-        said=['model.neck.type', 'Nearest: TokenProjector'],
+        '--cfg-options',
+        'model.backbone.patchsize=8',
+        'train_dataloader.dataset.data_root=nowhere/at/all',
+        said=[
+            '4 problem(s)',
+            'model.neck.type',
+            'Nearest: TokenProjector',
+            'model.backbone.patchsize',
+            'patch_size',
+            'data_preprocesor: unknown key',
+            'train_dataloader.dataset.data_root',
+            "'nowhere/at/all'",
+        ],
     )
+    assert said.count('\n') < 12
     assert not (tmp_path / 'work').exists()
-
-
-@pytest.mark.parametrize(
-    'option,said',
-    [
-        ('model.neck.hid_chanels=8', 'hid_channels'),
-        ('data_preprocesor.mean=0', 'data_preprocessor'),
-        ('train_dataloader.dataset.data_root=nowhere/at/all', 'nowhere'),
-    ],
-)
-def test_train__wrong_option(option, said, tmp_path):
-    key = option.split('=')[0]
-    work = tmp_path / 'work'
-    args = [CONFIG, '--work-dir', work, '--cfg-options', option]
-    _fails(*args, said=[key, said])
 
 
 def test_train__missing_data_root_says_how_to_set_it(tmp_path):
@@ -128,13 +127,8 @@ def test_scripts__print_usage_without_arguments(name, words):
 
 
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])
-def test_tools__accept_both_spellings_of_local_rank(tool):
+def test_tools__have_the_stock_flags(tool):
     source = (ROOT / 'tools' / tool).read_text()
     assert "'--local_rank', '--local-rank'" in source
-
-
-@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
-def test_tools__help(tool):
-    done = run_tool(tool, '--help')
     for flag in ('--cfg-options', '--launcher', '--amp', '--work-dir'):
-        assert flag in done.stdout
+        assert f"'{flag}'" in source

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Stock configs train on a CPU without any override for the stack.
 
 Each config below inherits from a toolbox and makes things small; it changes

@@ -148,3 +148,53 @@ def test_mmengine__reads_through_the_safe_loader(tmp_path):
     torch.save(_runner_like(), path)
     loaded = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
     assert loaded['meta']['epoch'] == 3
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Address of an HTTP server on this machine that serves a folder."""
+    import functools
+    import http.server
+    import threading
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    folder = tmp_path / 'served'
+    folder.mkdir()
+    handler = functools.partial(Quiet, directory=str(folder))
+    httpd = http.server.HTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield folder, f'http://127.0.0.1:{httpd.server_port}'
+    httpd.shutdown()
+
+
+def test_local_file__is_fetched_once(server, tmp_path):
+    folder, address = server
+    torch.save({'w': torch.ones(3)}, folder / 'w.pth')
+    cache = str(tmp_path / 'cache')
+    path = module.local_file(f'{address}/w.pth?x=1', cache, progress=False)
+    assert load_checkpoint_file(path)['w'].sum() == 3
+    (folder / 'w.pth').unlink()
+    again = module.local_file(f'{address}/w.pth', cache, progress=False)
+    assert again == path
+    assert module.local_file('some/file.pth') == 'some/file.pth'
+
+
+def test_local_file__unreachable_address_is_explained(server, tmp_path):
+    _, address = server
+    with pytest.raises(CheckpointError, match='cannot be fetched.*404'):
+        module.local_file(f'{address}/none.pth', str(tmp_path / 'cache'))
+    assert not list((tmp_path / 'cache').glob('none.pth*'))
+
+
+def test_mmengine__fetches_through_the_safe_loader(server, monkeypatch):
+    folder, address = server
+    monkeypatch.setenv('TORCH_HOME', str(folder.parent / 'home'))
+    torch.save({'y': Attack()}, folder / 'evil.pth')
+    with pytest.raises(UnsafeCheckpointError):
+        CheckpointLoader.load_checkpoint(f'{address}/evil.pth')
+    torch.save(_runner_like(), folder / 'good.pth')
+    loaded = CheckpointLoader.load_checkpoint(f'{address}/good.pth')
+    assert loaded['meta']['epoch'] == 3

@@ -141,7 +141,6 @@ def test_autocast__float16_request_on_cpu_is_ignored():
 
 
 def _wrap(rank, world_size):
-    import mmdense  # noqa: F401
 
     model = torch.nn.Linear(2, 2)
     ddp = MMDistributedDataParallel(module=model, device_ids=[rank])
@@ -158,7 +157,6 @@ def test_ddp__device_ids_on_cpu():
 def _init(rank, world_size, launcher, port):
     import os
 
-    import mmdense  # noqa: F401
     from mmengine.dist import init_dist
 
     torch.distributed.destroy_process_group()
@@ -195,7 +193,6 @@ def _sync_bn(rank, world_size):
     import os
     import tempfile
 
-    import mmdense  # noqa: F401
     from mmengine.model import BaseModel
 
     class Net(BaseModel):

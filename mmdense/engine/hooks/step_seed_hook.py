@@ -11,15 +11,21 @@ from mmdense.registry import HOOKS
 from mmdense.utils.dist import process_info
 
 
-def seed_step(seed: int, rank: int, iteration: int) -> None:
+DATA, MODEL = 0, 1
+
+
+def seed_step(seed: int, rank: int, iteration: int, stream: int) -> None:
     """Seed Python, numpy and torch for one training iteration.
 
     Args:
         seed (int): Seed of the run.
         rank (int): Process.
         iteration (int): Iteration that is about to run, from 0.
+        stream (int): What is going to draw: :data:`DATA` for loading in
+            this process, :data:`MODEL` for the step. Apart, because how much
+            loading draws depends on the workers and on when they started.
     """
-    sequence = np.random.SeedSequence([seed, rank, iteration])
+    sequence = np.random.SeedSequence([seed, rank, iteration, stream])
     words = sequence.generate_state(3, dtype=np.uint32)
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
@@ -43,13 +49,19 @@ class StepSeedHook(Hook):
     # after every other hook of an iteration
     priority = 'LOWEST'
 
-    def _seed(self, runner: Any, iteration: int) -> None:
+    def _seed(self, runner: Any, iteration: int, stream: int) -> None:
         if runner.seed is not None:
-            seed_step(runner.seed, process_info()[0], iteration)
+            seed_step(runner.seed, process_info()[0], iteration, stream)
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Seed the first iteration of an epoch."""
-        self._seed(runner, runner.iter)
+        """Seed the loading of an epoch's first batch."""
+        self._seed(runner, runner.iter, DATA)
+
+    def before_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """Seed the step."""
+        self._seed(runner, runner.iter, MODEL)
 
     def after_train_iter(
         self,
@@ -58,5 +70,5 @@ class StepSeedHook(Hook):
         data_batch: Any = None,
         outputs: Optional[dict] = None,
     ) -> None:
-        """Seed the next iteration, its data included."""
-        self._seed(runner, runner.iter + 1)
+        """Seed the loading of the next batch."""
+        self._seed(runner, runner.iter + 1, DATA)

@@ -1,16 +1,13 @@
 """Start a backbone from a checkpoint of any supported layout."""
 
-import os
 from typing import Any, Dict, Optional, Sequence, Tuple
 
-import torch
-from mmengine.dist import barrier
 from mmengine.logging import print_log
 from mmengine.model.weight_init import update_init_info
 from torch import Tensor, nn
 
 from mmdense.registry import WEIGHT_INITIALIZERS
-from mmdense.utils.checkpoint import load_checkpoint_file
+from mmdense.utils.checkpoint import load_checkpoint_file, local_file
 from mmdense.utils.checkpoint_keys import (
     BackboneSource,
     CheckpointKeyError,
@@ -59,21 +56,6 @@ def is_loaded(module: nn.Module) -> bool:
     """
     cfg = getattr(module, 'init_cfg', None)
     return isinstance(cfg, dict) and cfg.get('type') == 'Pretrained'
-
-
-def _local_file(checkpoint: str) -> str:
-    """Path of a checkpoint; a URL is fetched once into torch's cache."""
-    if not checkpoint.startswith(('http://', 'https://')):
-        return checkpoint
-    folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
-    path = os.path.join(folder, checkpoint.rsplit('/', 1)[-1].split('?')[0])
-
-    first = os.environ.get('LOCAL_RANK', '0') == '0'
-    if first and not os.path.isfile(path):
-        os.makedirs(folder, exist_ok=True)
-        torch.hub.download_url_to_file(checkpoint, path)
-    barrier()
-    return path
 
 
 def _module_grid(module: nn.Module, name: str) -> Grid:
@@ -177,7 +159,7 @@ def load_backbone(
         CheckpointKeyError: If the file holds no fitting backbone.
     """
     module = getattr(module, 'backbone', module)
-    path = _local_file(checkpoint)
+    path = local_file(checkpoint)
     raw = load_checkpoint_file(path, map_location='cpu', trust=trust)
     source = extract_backbone(raw, branch, prefix)
     state, dropped = to_canonical(

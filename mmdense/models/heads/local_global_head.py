@@ -1,6 +1,6 @@
 """Head of LocalGlobal: the loss on projected tokens of two views."""
 
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -18,7 +18,7 @@ class LocalGlobalHead(BaseModule):
         init_cfg (dict, optional): Initialisation. Defaults to None.
     """
 
-    def __init__(self, loss: dict, init_cfg: dict = None) -> None:
+    def __init__(self, loss: dict, init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
         self.loss_module = MODELS.build(loss)
 

@@ -1,6 +1,6 @@
 """Projector that works on tokens, without pooling."""
 
-from typing import Optional, Tuple, Union
+from typing import List, Optional, Tuple, Union
 
 import torch
 from mmengine.model import BaseModule
@@ -22,7 +22,7 @@ class _TokenNorm(nn.Module):
 
 
 def _mlp(channels: Tuple[int, ...], norm: str) -> nn.Sequential:
-    layers = []
+    layers: List[nn.Module] = []
     for index, (before, after) in enumerate(zip(channels, channels[1:])):
         layers.append(nn.Linear(before, after))
         if index == len(channels) - 2:

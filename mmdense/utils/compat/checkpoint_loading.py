@@ -6,12 +6,14 @@ checkpoints; before, it runs whatever the file says.
 """
 
 import inspect
-import os
 from types import ModuleType
 from typing import Any, Optional
-from urllib.parse import urlparse
 
-from ..checkpoint import allow_mmengine_globals, load_checkpoint_file
+from ..checkpoint import (
+    allow_mmengine_globals,
+    load_checkpoint_file,
+    local_file,
+)
 from .hooks_on_import import when_imported
 
 
@@ -39,15 +41,7 @@ def load_from_url(
     Returns:
         Any: What the file holds.
     """
-    from mmengine import dist
-    from torch import hub
-
-    folder = model_dir or os.path.join(hub.get_dir(), 'checkpoints')
-    path = os.path.join(folder, os.path.basename(urlparse(filename).path))
-    if dist.get_local_rank() == 0 and not os.path.exists(path):
-        os.makedirs(folder, exist_ok=True)
-        hub.download_url_to_file(filename, path, progress=progress)
-    dist.barrier()
+    path = local_file(filename, model_dir, progress)
     return load_checkpoint_file(path, map_location)
 
 

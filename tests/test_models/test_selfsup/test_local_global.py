@@ -147,7 +147,6 @@ class _Loss(torch.nn.Module):
 
 
 def _ddp_step(rank, world_size, static_graph):
-    import mmdense  # noqa: F401
 
     views = [v[2 * rank : 2 * rank + 2] for v in _views(batch=4)]
     net = DistributedDataParallel(

@@ -1,0 +1,258 @@
+"""Every config: parses, means what its name says, builds and trains.
+
+Configs are found by themselves; nothing has to be listed here.
+"""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from copy import deepcopy
+from functools import cache
+
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+
+import mmdense  # noqa: F401
+from mmdense.apis.config_check import find_problems
+from mmdense.registry import toolbox_installed
+from mmdense.testing.config_names import levels, name_problems, parse_name
+from mmdense.testing.launch import ROOT
+from mmdense.testing.tiny import (
+    build_model,
+    tiny_batch,
+    tiny_config,
+    train_steps,
+    view_sizes,
+)
+
+FOLDER = ROOT / 'configs'
+CONFIGS = sorted(
+    path for path in FOLDER.rglob('*.py') if '_base_' not in path.parts
+)
+IDS = [str(path.relative_to(FOLDER)) for path in CONFIGS]
+every_config = pytest.mark.parametrize('path', CONFIGS, ids=IDS)
+
+# name of a parameter -> why it may go without a gradient
+WITHOUT_GRADIENT = {}
+
+FRESH = """
+import json, sys
+from pathlib import Path
+from mmengine.config import Config
+from mmdense.apis.config_check import find_problems
+found = {}
+for path in sys.argv[1:]:
+    try:
+        problems = find_problems(Config.fromfile(path), check_paths=False)
+    except Exception as error:
+        problems = [f'{type(error).__name__}: {error}']
+    if problems:
+        found[Path(path).name] = problems
+print('RESULT' + json.dumps(found))
+"""
+
+
+@cache
+def _read(path):
+    return Config.fromfile(str(path))
+
+
+def _need_toolboxes(path):
+    """Skip a config that inherits from or builds what is not installed."""
+    for toolbox in ('mmseg', 'mmdet'):
+        if toolbox_installed(toolbox):
+            continue
+        files = [path, *FOLDER.joinpath('_base_').rglob('*.py')]
+        if any(re.search(rf'\b{toolbox}[.:]', f.read_text()) for f in files):
+            pytest.skip(f'{toolbox} is not installed')
+
+
+def test_configs__there_are_some():
+    assert CONFIGS
+
+
+def test_configs__fresh_process_from_elsewhere(tmp_path):
+    for path in CONFIGS:
+        _need_toolboxes(path)
+    done = subprocess.run(
+        [sys.executable, '-c', FRESH, *map(str, CONFIGS)],
+        cwd=tmp_path,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.split('RESULT')[1])
+    assert not found, json.dumps(found, indent=2)
+
+
+@every_config
+def test_config__inherits_at_most_three_levels(path):
+    assert levels(path) <= 3
+
+
+@every_config
+def test_config__means_what_its_name_says(path):
+    _need_toolboxes(path)
+    assert name_problems(path, _read(path)) == []
+
+
+@every_config
+def test_config__trains_two_tiny_steps(path):
+    _need_toolboxes(path)
+    cfg = tiny_config(_read(path))
+    model = build_model(cfg)
+    batch = tiny_batch(model, view_sizes(cfg) or (64, 64))
+    scope = cfg.get('default_scope', 'mmdense')
+    with DefaultScope.overwrite_default_scope(scope):
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    before = {k: v.clone() for k, v in model.named_parameters()}
+    done = train_steps(model, batch, wrapper)
+    for logged in done.losses:
+        assert 'loss' in logged
+        bad = {k: v for k, v in logged.items() if not math.isfinite(v)}
+        assert not bad
+    missing = set(done.without_gradient) - set(WITHOUT_GRADIENT)
+    assert not missing, (
+        f'{sorted(missing)} get no gradient: a run on several processes '
+        'would need find_unused_parameters'
+    )
+    optimised = {id(p) for g in wrapper.param_groups for p in g['params']}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert id(parameter) in optimised, f'{name} is not optimised'
+    moved = [
+        k for k, v in model.named_parameters() if not torch.equal(v, before[k])
+    ]
+    assert moved
+
+
+METAFILES = sorted(FOLDER.rglob('metafile.yml'))
+
+
+def _entries():
+    return [
+        (metafile, entry)
+        for metafile in METAFILES
+        for entry in yaml.safe_load(metafile.read_text())['Models']
+    ]
+
+
+def _draft(path):
+    """What to add to a metafile for a config."""
+    name = parse_name(path)
+    return (
+        f'\n  - Name: {path.stem}\n    Metadata:\n'
+        f'      Epochs: {name.epochs}\n'
+        f'      Batch Size: {name.gpus * name.batch}\n'
+        '      Training Data: ?\n      Parameters: ?\n'
+        '    In Collection: ?\n    Weights: null\n'
+        f'    Config: {path.relative_to(ROOT)}\n    Results: null'
+    )
+
+
+@every_config
+def test_config__is_once_in_a_metafile(path):
+    where = [
+        (metafile, entry)
+        for metafile, entry in _entries()
+        if entry['Config'] == path.relative_to(ROOT).as_posix()
+    ]
+    assert where, f'no metafile.yml lists it; add{_draft(path)}'
+    assert len(where) == 1, [str(metafile) for metafile, _ in where]
+    (_, entry) = where[0]
+    name = parse_name(path)
+    assert entry['Name'] == path.stem
+    assert entry['Metadata']['Epochs'] == name.epochs
+    assert entry['Metadata']['Batch Size'] == name.gpus * name.batch
+
+
+@every_config
+def test_config__is_in_the_readme(path):
+    folder = path.parents[1 if path.parent.name == 'benchmarks' else 0]
+    link = f'({path.relative_to(folder).as_posix()})'
+    assert link in (folder / 'README.md').read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize(
+    'metafile', METAFILES, ids=[str(m.relative_to(FOLDER)) for m in METAFILES]
+)
+def test_metafile__is_complete(metafile):
+    content = yaml.safe_load(metafile.read_text())
+    collections = {c['Name'] for c in content['Collections']}
+    for collection in content['Collections']:
+        assert (ROOT / collection['README']).is_file()
+        assert collection['Paper']['Title'] and collection['Paper']['URL']
+    for entry in content['Models']:
+        name = entry['Name']
+        assert (ROOT / entry['Config']).is_file(), f'{name}: no such config'
+        assert entry['In Collection'] in collections, name
+        assert 'Weights' in entry and 'Results' in entry, name
+        assert entry['Metadata']['Training Data'], name
+        assert entry['Metadata']['Parameters'] > 0, name
+        if entry['Results']:
+            assert entry['Weights'], f'{name}: results need their weights'
+
+
+def test_model_index__imports_every_metafile():
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text()) or {}
+    found = sorted(m.relative_to(ROOT).as_posix() for m in METAFILES)
+    assert sorted(index.get('Import') or []) == found
+
+
+@pytest.mark.slow
+@every_config
+def test_metafile__parameters_are_those_of_the_model(path):
+    _need_toolboxes(path)
+    stated = {e['Config']: e['Metadata']['Parameters'] for _, e in _entries()}
+    cfg = deepcopy(_read(path))
+    cfg.model.backbone.init_cfg = None
+    from mmdense.registry import MODELS
+
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model)
+    count = sum(p.numel() for p in model.parameters())
+    assert stated[path.relative_to(ROOT).as_posix()] == count
+
+
+def test_find_problems__sees_mistakes_in_a_real_config():
+    path = next(p for p in CONFIGS if '_in1k' in p.name)
+    cfg = deepcopy(_read(path))
+    cfg.model.backbone.patch_sise = 16
+    problems = find_problems(cfg, check_paths=False)
+    assert [p for p in problems if 'patch_sise' in p]
+
+
+@pytest.mark.parametrize(
+    'old,new,said',
+    [
+        ('vit-small', 'vit-base', 'should be (768'),
+        ('p16', 'p8', 'patch_size=16'),
+        ('1xb128', '2xb128', 'base_batch_size'),
+        ('1xb128', '1xb64', 'batch is 128'),
+        ('-amp', '', 'optim_wrapper'),
+        ('300e', '100e', '300 epochs'),
+        ('_in1k', '_in1k-384px', 'trains on'),
+    ],
+)
+def test_name_problems__sees_a_wrong_name(old, new, said):
+    path = FOLDER / 'local_global'
+    path /= 'local-global_vit-small-p16_1xb128-amp-coslr-300e_in1k.py'
+    wrong = path.with_name(path.name.replace(old, new))
+    assert [p for p in name_problems(wrong, _read(path)) if said in p]
+
+
+@pytest.mark.parametrize(
+    'name', ['localglobal.py', 'benchmarks/linear_vit-small-p16_8xb2_ade.py']
+)
+def test_parse_name__rejects_other_grammars(name):
+    with pytest.raises(ValueError, match='is no name of a'):
+        parse_name(FOLDER / 'local_global' / name)
