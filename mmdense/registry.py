@@ -118,6 +118,7 @@ HOOKS = Registry('hook', root.HOOKS, ['mmdense.engine'])
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper', root.OPTIM_WRAPPERS, ['mmdense.engine']
 )
+OPTIMIZERS = Registry('optimizer', root.OPTIMIZERS, ['mmdense.engine'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     root.OPTIM_WRAPPER_CONSTRUCTORS,
@@ -151,3 +152,17 @@ METRICS = Registry('metric', root.METRICS, ['mmdense.evaluation'])
 VISUALIZERS = Registry(
     'visualizer', root.VISUALIZERS, ['mmdense.visualization']
 )
+VISBACKENDS = Registry(
+    'vis_backend', root.VISBACKENDS, ['mmdense.visualization']
+)
+RUNNER_CONSTRUCTORS = Registry(
+    'runner constructor', root.RUNNER_CONSTRUCTORS, ['mmdense.engine']
+)
+LOG_PROCESSORS = Registry(
+    'log_processor', root.LOG_PROCESSORS, ['mmdense.engine']
+)
+MODEL_WRAPPERS = Registry(
+    'model_wrapper', root.MODEL_WRAPPERS, ['mmdense.models']
+)
+TASK_UTILS = Registry('task util', root.TASK_UTILS, ['mmdense.models'])
+EVALUATORS = Registry('evaluator', root.EVALUATOR, ['mmdense.evaluation'])

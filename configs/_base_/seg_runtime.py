@@ -1,7 +1,8 @@
-# default_runtime.py with mmseg's drawing of results
+# default_runtime.py for mmseg: iterations, its drawing, the best mIoU is kept
 _base_ = ['./default_runtime.py']
 
 default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=8084, save_best='mIoU'),
     visualization=dict(type='mmseg.SegVisualizationHook'),
 )
 visualizer = dict(

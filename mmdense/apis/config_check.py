@@ -256,8 +256,13 @@ def _check_top_level(cfg: ConfigDict) -> List[str]:
     for name in cfg:
         if name in known:
             continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.86)
-        if near and near[0] not in cfg:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
+        if not near:
+            continue
+        # configs may hold names of their own; beside the right key only a
+        # closer match is a misspelling
+        alike = difflib.SequenceMatcher(None, name, near[0]).ratio()
+        if near[0] not in cfg or alike >= 0.92:
             problems.append(
                 f'{name}: unknown key of the config. Nearest: {near[0]}.'
             )

@@ -2,8 +2,10 @@
 
 import importlib.util
 import inspect
+import os
 import socket
 import sys
+import time
 from typing import Any, Callable, List
 
 import torch.distributed as dist
@@ -44,15 +46,17 @@ def _worker(
         rank=rank,
         world_size=world_size,
     )
-    try:
-        queue.put((rank, _load(path, name)(rank, world_size, *args)))
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
+    queue.put((rank, _load(path, name)(rank, world_size, *args)))
+    dist.barrier()
+    # torch 2.1 hangs now and then when it takes gloo down
+    os._exit(0)
 
 
 def run_distributed(
-    function: Callable[..., Any], world_size: int, *args: Any
+    function: Callable[..., Any],
+    world_size: int,
+    *args: Any,
+    timeout: float = 600,
 ) -> List[Any]:
     """Call ``function(rank, world_size, *args)`` on gloo processes.
 
@@ -62,11 +66,13 @@ def run_distributed(
             must be picklable; convert tensors to numpy.
         world_size (int): Number of processes.
         *args: Further picklable arguments.
+        timeout (float): Seconds to wait for all processes. Defaults to 600.
 
     Returns:
         list: What each rank returned, in rank order.
 
     Raises:
+        TimeoutError: If the processes take longer; they are ended.
         Exception: If any process fails, with its traceback.
     """
     context = mp.get_context('spawn')
@@ -87,7 +93,15 @@ def run_distributed(
         start_method='spawn',
     )
     results = {}
+    end = time.monotonic() + timeout
     while not processes.join(timeout=0.1):
+        if time.monotonic() > end:
+            for process in processes.processes:
+                process.kill()
+            raise TimeoutError(
+                f'{function.__qualname__} ran longer than {timeout} s on '
+                f'{world_size} processes.'
+            )
         while not queue.empty():
             rank, value = queue.get()
             results[rank] = value

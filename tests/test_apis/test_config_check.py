@@ -107,6 +107,14 @@ def test_check_config__misspelt_top_level_key():
         check_config(_config(optim_wraper={'type': 'OptimWrapper'}))
 
 
+def test_check_config__misspelt_key_beside_the_right_one():
+    right = {'type': 'OptimWrapper', 'optimizer': {'type': 'SGD', 'lr': 0.1}}
+    cfg = _config(optim_wrapper=right, optim_wraper={'type': 'X'})
+    with pytest.raises(ConfigError, match='optim_wraper: unknown key'):
+        check_config(cfg)
+    check_config(_config(models={}, val_evaluator_abs={}, dataset_type='x'))
+
+
 def test_check_config__missing_data_root(tmp_path):
     loader = {
         'batch_size': 2,

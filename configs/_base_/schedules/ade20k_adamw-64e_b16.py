@@ -31,7 +31,4 @@ param_scheduler = [
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=80840, val_interval=8084)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=8084, save_best='mIoU')
-)
 auto_scale_lr = dict(base_batch_size=16)
