@@ -18,13 +18,13 @@ from typing import Dict, List
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs' / 'local_global'
-PRETRAIN = CONFIGS / 'local-global_vit-demo-p16_1xb32-coslr-40e_demo.py'
+PRETRAIN = CONFIGS / 'local-global_vit-demo-p16_1xb32-coslr-70e_demo-96px.py'
 SEG = (
-    CONFIGS / 'benchmarks' / 'upernet_vit-demo-p16_local-global-40e-pre_'
-    '1xb8-20e_rooms-160x160.py'
+    CONFIGS / 'benchmarks' / 'linear_vit-demo-p16_local-global-70e-pre_'
+    '1xb8-25e_rooms-192x256.py'
 )
 DEPTH = (
-    CONFIGS / 'benchmarks' / 'uper-depth_vit-demo-p16_local-global-40e-pre_'
+    CONFIGS / 'benchmarks' / 'uper-depth_vit-demo-p16_local-global-70e-pre_'
     '1xb8-20e_rooms-160x160.py'
 )
 LOGGED = re.compile(r'Epoch\(train\)\s+\[\s*(\d+)\]\[\s*(\d+)/(\d+)\]')
@@ -176,17 +176,19 @@ def train_stage(
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--work-dir', default='work_dirs/quickstart')
-    parser.add_argument('--pretrain-epochs', type=int, default=40)
-    parser.add_argument('--finetune-epochs', type=int, default=20)
-    parser.add_argument(
+        parser.add_argument(
         '--smoke',
         action='store_true',
         help='one short epoch of everything: shows that it runs, no more',
     )
-    args = parser.parse_args()
-    if args.smoke:
-        args.pretrain_epochs = args.finetune_epochs = 1
-    return args
+    return parser.parse_args()
+
+
+def max_epochs(config: Path) -> int:
+    """Epochs that a config trains for."""
+    found = re.search(r'max_epochs=(\d+)', config.read_text())
+    assert found is not None, f'{config} has no max_epochs'
+    return int(found[1])
 
 
 def main() -> None:
@@ -197,17 +199,21 @@ def main() -> None:
     smoke: Dict[str, object] = (
         {'train_dataloader.dataset.indices': 16} if args.smoke else {}
     )
+
+    def epochs(config: Path) -> int:
+        return 1 if args.smoke else max_epochs(config)
+
     pretrain = train_stage(
         'pre-training',
         work / 'pretrain',
         PRETRAIN,
-        args.pretrain_epochs,
+        epochs(PRETRAIN),
         {},
         cores,
         [],
     )
     run_stages([pretrain])
-    last = work / 'pretrain' / f'epoch_{args.pretrain_epochs}.pth'
+    last = work / 'pretrain' / f'epoch_{epochs(PRETRAIN)}.pth'
     backbone = work / 'export' / 'backbone.pth'
     export = Stage(
         'export',
@@ -226,7 +232,7 @@ def main() -> None:
             checkpoint = str(backbone) if origin == 'pretrained' else 'None'
             options = {
                 'model.backbone.init_cfg.checkpoint': checkpoint,
-                'train_cfg.val_interval': max(1, args.finetune_epochs // 4),
+                'train_cfg.val_interval': max(1, epochs(config) // 5),
                 **smoke,
             }
             stages.append(
@@ -234,7 +240,7 @@ def main() -> None:
                     f'{task} from {origin}',
                     work / f'{task}_{origin}',
                     config,
-                    args.finetune_epochs,
+                    epochs(config),
                     options,
                     max(1, cores // 2),
                     [backbone] if origin == 'pretrained' else [],

@@ -30,10 +30,11 @@ LOG=$ENV_DIR/setup.log
 
 find_python() {
     local name
-    for name in ${PYTHON:-python3.11 python3.10 python3.12 python3.9 python3}; do
+    for name in ${PYTHON:-python3.11 python3.12 python3.10 python3.9 python3}; do
         if "$name" - "$STACK" 2>/dev/null <<'PY'
 import sys, venv
-low, high = (3, 9), (3, 11) if sys.argv[1] == 'classic' else (3, 14)
+bounds = {'classic': ((3, 9), (3, 11)), 'modern': ((3, 10), (3, 12))}
+low, high = bounds[sys.argv[1]]
 sys.exit(not low <= sys.version_info[:2] <= high)
 PY
         then
@@ -41,9 +42,9 @@ PY
             return
         fi
     done
-    echo "setup_env: the $STACK stack needs Python 3.9 to" \
-        "$([ "$STACK" = classic ] && echo 3.11 || echo 3.14) with venv;" \
-        "set PYTHON=/path/to/python" >&2
+    echo "setup_env: the $STACK stack needs Python" \
+        "$([ "$STACK" = classic ] && echo 3.9 to 3.11 || echo 3.10 to 3.12)" \
+        "with venv; set PYTHON=/path/to/python" >&2
     return 1
 }
 

@@ -2,7 +2,7 @@
 #   python tools/train.py THIS_FILE \
 #       --cfg-options train_dataloader.dataset.paths=/path/to/images
 _base_ = [
-    '../_base_/models/local_global_vit-small-p16.py',
+    '../_base_/models/vit-small-p16_local-global.py',
     '../_base_/datasets/folder_two_view.py',
     '../_base_/schedules/adamw_coslr-300e_2048.py',
     '../_base_/default_runtime.py',

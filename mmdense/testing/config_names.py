@@ -31,8 +31,6 @@ _GRAMMARS = {
 }
 # images of data sets whose schedules count iterations
 DATASET_SIZES = {'ade20k': 20210}
-# sides that names leave out
-_DEFAULT_SIDE = {'demo': 128}
 # width, layers, heads
 _VITS = {
     'demo': (192, 6, 3),
@@ -104,7 +102,7 @@ def parse_name(path: Path) -> ConfigName:
             'mmdense/testing/config_names.py.'
         )
     part = match.groupdict()
-    side = part['height'] or _DEFAULT_SIDE.get(part['data'], 224)
+    side = part['height'] or 224
     return ConfigName(
         kind=kind,
         method=part['method'],

@@ -16,7 +16,7 @@ from mmdense.utils.checkpoint import load_checkpoint_file
 
 CONFIG = (
     ROOT / 'configs/local_global/'
-    'local-global_vit-demo-p16_1xb32-coslr-40e_demo.py'
+    'local-global_vit-demo-p16_1xb32-coslr-70e_demo-96px.py'
 )
 
 

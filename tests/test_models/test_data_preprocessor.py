@@ -74,7 +74,7 @@ def test_forward__on_the_device():
 
 def test_configs__pipelines_give_rgb_and_the_model_keeps_the_order():
     root = Path(__file__).parents[2] / 'configs' / '_base_' / 'models'
-    cfg = Config.fromfile(str(root / 'local_global_vit-small-p16.py'))
+    cfg = Config.fromfile(str(root / 'vit-small-p16_local-global.py'))
     found = MODELS.build(cfg.model.data_preprocessor)
     assert not found._channel_conversion
     assert torch.allclose(found.mean.flatten(), torch.tensor(MEAN))

@@ -8,7 +8,7 @@ import torch
 
 from mmdense.testing.launch import ROOT, run_tool
 
-DEMO = 'local-global_vit-demo-p16_1xb32-coslr-40e_demo.py'
+DEMO = 'local-global_vit-demo-p16_1xb32-coslr-70e_demo-96px.py'
 CONFIG = ROOT / 'configs' / 'local_global' / DEMO
 SCRIPTS = sorted((ROOT / 'tools').rglob('*.sh'))
 

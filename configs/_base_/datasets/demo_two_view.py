@@ -1,5 +1,5 @@
 # The images that come with the repository; small views for a CPU.
-image_size = 128
+image_size = 96
 
 train_pipeline = [
     dict(
@@ -8,13 +8,13 @@ train_pipeline = [
             dict(
                 num=2,
                 size=image_size,
-                scale=(0.2, 1.0),
+                scale=(0.15, 1.0),
                 brightness=0.4,
                 contrast=0.4,
                 saturation=0.4,
                 hue=0.1,
                 # sigma in pixels, in proportion to the view
-                sigma=(0.1, 1.2),
+                sigma=(0.1, 1.0),
             )
         ],
     ),

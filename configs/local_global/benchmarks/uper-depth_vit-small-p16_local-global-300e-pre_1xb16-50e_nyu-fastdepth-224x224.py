@@ -1,5 +1,5 @@
 _base_ = [
-    '../../_base_/models/local_global_nyu_upernet.py',
+    '../../_base_/models/vit-small-p16_uper-depth.py',
     '../../_base_/datasets/nyu_fastdepth_h5.py',
     '../../_base_/schedules/nyu_adam_50e.py',
     '../../_base_/default_runtime.py',

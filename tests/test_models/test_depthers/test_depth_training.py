@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 BENCHMARKS = ROOT / 'configs' / 'local_global' / 'benchmarks'
 NYU = sorted(BENCHMARKS.glob('*_nyu-*.py'))
 DEMO = BENCHMARKS / (
-    'uper-depth_vit-demo-p16_local-global-pre_1xb8-20e_rooms-160x160.py'
+    'uper-depth_vit-demo-p16_local-global-70e-pre_1xb8-20e_rooms-160x160.py'
 )
 WIDTHS = {'tiny': 192, 'small': 384, 'base': 768}
 ARCH = dict(embed_dims=24, num_layers=4, num_heads=2, feedforward_channels=24)

@@ -2,7 +2,7 @@
 # checkpoint it starts from random weights:
 # --cfg-options model.backbone.init_cfg.checkpoint=EXPORTED.pth
 _base_ = [
-    '../../_base_/models/local_global_nyu_upernet.py',
+    '../../_base_/models/vit-small-p16_uper-depth.py',
     '../../_base_/datasets/rooms_depth.py',
     '../../_base_/schedules/nyu_adam_50e.py',
     '../../_base_/default_runtime.py',

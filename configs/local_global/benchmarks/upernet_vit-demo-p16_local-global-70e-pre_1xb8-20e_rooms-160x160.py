@@ -32,7 +32,7 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
     constructor='mmdense.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(
-        layer_decay_rate=0.75,
+        layer_decay_rate=0.9,
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
         custom_keys={
@@ -65,7 +65,9 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     logger=dict(interval=5),
-    checkpoint=dict(interval=5, max_keep_ckpts=1),
+    checkpoint=dict(
+        by_epoch=True, interval=5, max_keep_ckpts=1, save_best=None
+    ),
 )
 log_processor = dict(by_epoch=True)
 auto_scale_lr = dict(base_batch_size=8)

@@ -1,6 +1,6 @@
 # A six-layer ViT on the demo images: minutes on two CPU cores.
 _base_ = [
-    '../_base_/models/local_global_vit-small-p16.py',
+    '../_base_/models/vit-small-p16_local-global.py',
     '../_base_/datasets/demo_two_view.py',
     '../_base_/default_runtime.py',
 ]
@@ -14,7 +14,7 @@ model = dict(
             num_heads=3,
             feedforward_channels=768,
         ),
-        img_size=128,
+        img_size=96,
     ),
     neck=dict(in_channels=192, hid_channels=512, out_channels=128),
 )
@@ -38,23 +38,23 @@ param_scheduler = [
         start_factor=1e-2,
         by_epoch=True,
         begin=0,
-        end=4,
+        end=5,
         convert_to_iter_based=True,
     ),
     dict(
         type='CosineAnnealingLR',
-        T_max=36,
+        T_max=65,
         eta_min=0.0,
         by_epoch=True,
-        begin=4,
-        end=40,
+        begin=5,
+        end=70,
         convert_to_iter_based=True,
     ),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=40)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=70)
 default_hooks = dict(
     logger=dict(interval=5),
-    checkpoint=dict(interval=5, max_keep_ckpts=1),
+    checkpoint=dict(interval=10, max_keep_ckpts=1),
 )
 custom_hooks = [dict(type='mmdense.CollapseMonitorHook', warmup=100)]
 auto_scale_lr = dict(base_batch_size=32)

@@ -14,6 +14,8 @@ model = dict(
         patch_size=16,
         out_type='raw',
         final_norm=True,
+        # DeiT's and DINO's start
+        init_std=0.02,
     ),
     neck=dict(
         type='mmdense.TokenProjector',

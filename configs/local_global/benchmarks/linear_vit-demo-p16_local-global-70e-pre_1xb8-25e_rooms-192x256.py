@@ -1,0 +1,84 @@
+# Segmentation of the demo rooms with the linear head; a few minutes on two
+# CPU cores. model.backbone.init_cfg.checkpoint names the backbone.
+_base_ = [
+    '../../_base_/models/vit-small-p16_linear-seg.py',
+    '../../_base_/datasets/rooms_semantic.py',
+    '../../_base_/seg_runtime.py',
+]
+
+model = dict(
+    data_preprocessor=dict(size=(192, 256)),
+    backbone=dict(
+        arch=dict(
+            _delete_=True,
+            embed_dims=192,
+            num_layers=6,
+            num_heads=3,
+            feedforward_channels=768,
+        ),
+        img_size=(192, 256),
+        out_indices=[5],
+        drop_path_rate=0.0,
+    ),
+    decode_head=dict(in_channels=192, channels=192, num_classes=13),
+)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mmseg.LoadAnnotations'),
+    dict(
+        type='RandomResize',
+        scale=(320, 240),
+        ratio_range=(0.8, 1.25),
+        keep_ratio=True,
+        resize_type='mmseg.Resize',
+    ),
+    dict(type='mmseg.RandomCrop', crop_size=(192, 256), cat_max_ratio=0.85),
+    dict(type='mmseg.RandomFlip', prob=0.5),
+    dict(type='mmseg.PhotoMetricDistortion'),
+    dict(type='mmseg.PackSegInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
+    constructor='mmdense.LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(
+        layer_decay_rate=0.9,
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={
+            'pos_embed': dict(decay_mult=0.0),
+            'cls_token': dict(decay_mult=0.0),
+        },
+    ),
+)
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=1e-2,
+        by_epoch=True,
+        begin=0,
+        end=1,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='PolyLR',
+        power=1.0,
+        eta_min=0.0,
+        by_epoch=True,
+        begin=1,
+        end=25,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=25, val_interval=5)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_hooks = dict(
+    logger=dict(interval=5),
+    checkpoint=dict(
+        by_epoch=True, interval=5, max_keep_ckpts=1, save_best=None
+    ),
+)
+log_processor = dict(by_epoch=True)
+auto_scale_lr = dict(base_batch_size=8)
