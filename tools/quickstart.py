@@ -176,7 +176,7 @@ def train_stage(
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--work-dir', default='work_dirs/quickstart')
-        parser.add_argument(
+    parser.add_argument(
         '--smoke',
         action='store_true',
         help='one short epoch of everything: shows that it runs, no more',
