@@ -10,7 +10,6 @@ from mmengine.hooks import Hook
 from mmdense.registry import HOOKS
 from mmdense.utils.dist import process_info
 
-
 DATA, MODEL = 0, 1
 
 
