@@ -177,6 +177,11 @@ def add_task(report: Report, work: Path, task: str, config: Path) -> str:
                 image_png(paint(task, sample, 'gt', cfg)),
             ]
         )
+    if task == 'segmentation':
+        info = cfg.val_dataloader.dataset.metainfo
+        report.legend(info.classes, info.palette)
+    else:
+        report.text('Red is near, blue is far, in the range of the truth.')
     report.grid(
         ['input', 'prediction, pre-trained', 'prediction, random', 'truth'],
         grid,

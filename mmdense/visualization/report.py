@@ -18,6 +18,8 @@ th{background:#f3f3f3}
 .grid{display:grid;gap:6px;margin:1em 0}
 .grid figure{margin:0}.grid img{width:100%;image-rendering:auto}
 figcaption{font-size:12px;color:#555;text-align:center}
+.legend{font-size:13px}.legend span{margin-right:1em;white-space:nowrap}
+.legend i{display:inline-block;width:.9em;height:.9em;margin-right:.3em}
 .row{display:flex;flex-wrap:wrap;gap:10px}.row img{max-width:100%}
 """
 
@@ -81,6 +83,28 @@ class Report:
         lines.append('|' + '|'.join('---' for _ in header) + '|')
         lines += ['| ' + ' | '.join(map(str, row)) + ' |' for row in rows]
         self._markdown.append('\n'.join(lines))
+
+    def legend(
+        self, names: Sequence[str], colors: Sequence[Sequence[int]]
+    ) -> None:
+        """Say which colour stands for what.
+
+        Args:
+            names (Sequence[str]): What the colours stand for.
+            colors (Sequence): RGB triples in [0, 255], one per name.
+        """
+        swatches = ''.join(
+            f'<span><i style="background:rgb({r},{g},{b})"></i>'
+            f'{html.escape(name)}</span>'
+            for name, (r, g, b) in zip(names, colors)
+        )
+        self._html.append(f'<p class="legend">{swatches}</p>')
+        self._markdown.append(
+            ', '.join(
+                f'{name} #{r:02x}{g:02x}{b:02x}'
+                for name, (r, g, b) in zip(names, colors)
+            )
+        )
 
     def _image(self, png: bytes, caption: str) -> str:
         """Keep a picture; returns its HTML."""

@@ -113,3 +113,12 @@ def test_report__markdown_links_lead_to_the_same_pictures(tmp_path):
     # a second report leaves no picture of the first behind
     Report('u').write(tmp_path)
     assert list((tmp_path / 'report_files').glob('*')) == []
+
+
+def test_report__legend_has_every_colour(tmp_path):
+    report = Report('t')
+    report.legend(['wall', 'a<b'], [[1, 2, 3], [255, 0, 16]])
+    page = report.write(tmp_path).read_text()
+    assert 'rgb(1,2,3)' in page and 'a&lt;b' in page
+    text = (tmp_path / 'report.md').read_text()
+    assert 'wall #010203, a<b #ff0010' in text
