@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from mmdense.registry import toolbox_installed
 from mmdense.testing.launch import ROOT
@@ -76,7 +75,6 @@ def test_readme__install_line_is_the_pinned_stack():
     for pin in pins:
         if '==' in pin:
             assert pin in README, pin
-    assert torch.__version__
 
 
 def test_readme__nothing_claims_to_be_measured():

@@ -30,6 +30,16 @@ DEPTH = (
 LOGGED = re.compile(r'Epoch\(train\)\s+\[\s*(\d+)\]\[\s*(\d+)/(\d+)\]')
 
 
+def code_files() -> List[Path]:
+    """What every result depends on: the package and the shared configs."""
+    return sorted(
+        path
+        for folder in ('mmdense', 'configs/_base_')
+        for path in (ROOT / folder).rglob('*.py')
+        if '.mim' not in path.parts
+    )
+
+
 @dataclass
 class Stage:
     """One command and where its results go."""
@@ -43,9 +53,9 @@ class Stage:
 
     @property
     def key(self) -> str:
-        """Hash of what the result depends on: command and input files."""
+        """Hash of what the result depends on: command, inputs and code."""
         digest = hashlib.sha256(json.dumps(self.command).encode())
-        for path in self.inputs:
+        for path in [*self.inputs, *code_files()]:
             digest.update(path.read_bytes())
         return digest.hexdigest()
 

@@ -26,7 +26,7 @@ if [ -z "$ENV_DIR" ]; then
     ENV_DIR=$ROOT/.venv
     [ "$STACK" = modern ] || ENV_DIR=$ROOT/.venv-$STACK
 fi
-LOG=$ENV_DIR/setup.log
+LOG=$ENV_DIR.log
 
 find_python() {
     local name
@@ -90,11 +90,16 @@ if [ "$(cat "$ENV_DIR/.mmdense-stamp" 2>/dev/null)" = "$STAMP" ] \
 fi
 
 echo "setting up $ENV_DIR ($STACK stack, $GPU), log in $LOG"
-mkdir -p "$ENV_DIR"
+mkdir -p "$(dirname "$ENV_DIR")"
 : >"$LOG"
 rm -f "$ENV_DIR/.mmdense-stamp"
 BIN=$ENV_DIR/bin
-[ -x "$BIN/python" ] || step 'create environment' "$PYTHON_BIN" -m venv "$ENV_DIR"
+# an interrupted or older environment: no pip, or another Python
+version() { "$1" -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null; }
+if ! "$BIN/python" -m pip --version >/dev/null 2>&1 \
+    || [ "$(version "$BIN/python")" != "$(version "$PYTHON_BIN")" ]; then
+    step 'create environment' "$PYTHON_BIN" -m venv --clear "$ENV_DIR"
+fi
 PIP="$BIN/python -m pip install --disable-pip-version-check --progress-bar off"
 
 TORCH=$(grep '^torch==' "$PINS")

@@ -75,7 +75,11 @@ def main() -> None:
     if args.tta:
         running.use_tta(cfg)
     running.set_loader_defaults(cfg, pin_memory=not args.no_pin_memory)
-    skip = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'custom_hooks')
+    running.forget_initial_weights(cfg.model)
+    skip = (
+        *('train_dataloader', 'train_cfg', 'optim_wrapper', 'custom_hooks'),
+        *('val_dataloader', 'val_evaluator', 'val_cfg'),
+    )
     runner = running.build_runner(cfg, skip)
     if args.out and args.out_item != 'metrics':
         dump = DumpResults(out_file_path=args.out)

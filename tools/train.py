@@ -70,7 +70,8 @@ def main() -> None:
     if args.no_validate:
         running.disable_validation(cfg)
     if args.resume == 'auto':
-        cfg.resume, cfg.load_from = True, None
+        cfg.load_from = running.latest_checkpoint(cfg.work_dir)
+        cfg.resume = cfg.load_from is not None
     elif args.resume is not None:
         cfg.resume, cfg.load_from = True, args.resume
     if args.cfg_options is not None:
@@ -88,7 +89,9 @@ def main() -> None:
         cfg, not args.no_pin_memory, not args.no_persistent_workers
     )
     skip = ('test_dataloader', 'test_evaluator', 'test_cfg')
-    running.build_runner(cfg, skip).train()
+    runner = running.build_runner(cfg, skip)
+    running.check_loader(runner)
+    runner.train()
 
 
 if __name__ == '__main__':

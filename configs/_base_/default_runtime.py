@@ -20,4 +20,5 @@ log_processor = dict(window_size=10)
 log_level = 'INFO'
 load_from = None
 resume = False
-randomness = dict(seed=0, diff_rank_seed=True)
+# mmdense.StepSeedHook tells the processes apart
+randomness = dict(seed=0, diff_rank_seed=False)

@@ -54,7 +54,7 @@ param_scheduler = [
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=70)
 default_hooks = dict(
     logger=dict(interval=5),
-    checkpoint=dict(interval=10, max_keep_ckpts=1),
+    checkpoint=dict(interval=10, max_keep_ckpts=2),
 )
 custom_hooks = [dict(type='mmdense.CollapseMonitorHook', warmup=100)]
 auto_scale_lr = dict(base_batch_size=32)

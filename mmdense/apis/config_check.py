@@ -11,10 +11,13 @@ from typing import Any, Dict, Iterator, List, Optional, Set, Tuple, Type
 
 from mmengine import registry as root
 from mmengine.config import ConfigDict
+from mmengine.hooks import CheckpointHook
 from mmengine.registry import Registry
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from ..registry import MissingToolboxError, toolbox_installed
+from ..utils.errors import UserError
 
 # key of a dict -> registry that what is below it comes from
 _CONTEXT = {
@@ -74,6 +77,11 @@ _CHECKED_KEYWORDS = {
         root.TRANSFORMS,
         root.HOOKS,
         root.METRICS,
+        root.OPTIMIZERS,
+        root.OPTIM_WRAPPERS,
+        root.PARAM_SCHEDULERS,
+        root.DATA_SAMPLERS,
+        root.LOOPS,
     )
 }
 # built by attribute look-up rather than through a registry
@@ -81,11 +89,30 @@ _NO_REGISTRY = {'roi_layer', 'nms', 'augments'}
 # dicts whose entries belong to a library without a registry
 _FOREIGN = {'Albu', 'Albumentations'}
 # popped by whoever builds the dict
-_POPPED = {'type', '_scope_', '_delete_', 'priority', 'by_epoch'}
-_TOP_LEVEL_EXTRA = {'work_dir', 'load_from', 'resume', 'launcher'}
+_POPPED = {
+    *('type', '_scope_', '_delete_', 'priority', 'by_epoch'),
+    *('constructor', 'paramwise_cfg', 'optimizer', 'convert_to_iter_based'),
+}
+_TOP_LEVEL_EXTRA = {
+    *('model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile'),
+    *('activation_checkpointing', 'custom_imports', 'runner_type'),
+}
+# dicts without a type whose keys are known
+_CLOSED = {
+    'randomness': set(inspect.signature(Runner.set_randomness).parameters),
+    'auto_scale_lr': {'enable', 'base_batch_size'},
+}
+_PARAMWISE = {
+    *('lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult'),
+    *('norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult'),
+    *('dcn_offset_lr_mult', 'bypass_duplicate', 'custom_keys'),
+}
+_LOADER = set(inspect.signature(DataLoader.__init__).parameters) | {
+    *('dataset', 'num_batch_per_epoch', 'disable_subprocess_warning'),
+}
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A config that cannot run; the message lists every mistake found."""
 
 
@@ -210,11 +237,16 @@ def _check_component(
             "as in 'mmseg.UPerHead'."
         ]
     # *_cfg dicts lose keys to the function that builds them
-    if key.endswith('_cfg') and key != 'init_cfg':
+    loops = ('train_cfg', 'val_cfg', 'test_cfg')
+    if key.endswith('_cfg') and key not in ('init_cfg', *loops):
         return []
     if registry is None or registry.name not in _CHECKED_KEYWORDS:
         return []
     accepted = keywords_of(found)
+    if found is CheckpointHook:
+        # hands the rest on to save_checkpoint, at the first save
+        accepted = set(inspect.signature(found.__init__).parameters)
+        accepted |= set(inspect.signature(Runner.save_checkpoint).parameters)
     if accepted is None:
         return []
     return [
@@ -246,6 +278,40 @@ def _check_paths(path: str, node: Dict[str, Any]) -> List[str]:
                 f'{path}.checkpoint: no file {checkpoint!r} (looked from '
                 f'{os.getcwd()}).'
             )
+    return problems
+
+
+def _check_keys(path: str, node: Any, known: Set[str]) -> List[str]:
+    """Keys of a dict that are not among the known ones."""
+    if not isinstance(node, dict):
+        return []
+    return [
+        f'{path}.{key}: there is no such key.{_suggest(key, known)}'
+        for key in node
+        if key not in known | _POPPED
+    ]
+
+
+def _check_untyped(cfg: ConfigDict, skip: Tuple[str, ...]) -> List[str]:
+    """Dicts that no component is built from, where the keys are known."""
+    problems = []
+    for name, known in _CLOSED.items():
+        problems += _check_keys(name, cfg.get(name), known - {'self'})
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if name not in skip:
+            problems += _check_keys(name, cfg.get(name), _LOADER)
+    wrapper = cfg.get('optim_wrapper') or {}
+    ours = 'LayerDecayOptimWrapperConstructor'
+    constructor = str(wrapper.get('constructor') or '').rsplit('.', 1)[-1]
+    if constructor in ('', 'DefaultOptimWrapperConstructor', ours):
+        known = (
+            _PARAMWISE | {'layer_decay_rate'}
+            if constructor == ours
+            else (_PARAMWISE)
+        )
+        problems += _check_keys(
+            'optim_wrapper.paramwise_cfg', wrapper.get('paramwise_cfg'), known
+        )
     return problems
 
 
@@ -285,6 +351,8 @@ def find_problems(
     """
     scope = cfg.get('default_scope') or 'mmengine'
     problems = _check_top_level(cfg)
+    if 'optim_wrapper' not in skip:
+        problems += _check_untyped(cfg, skip)
     used = set(inspect.signature(Runner.__init__).parameters) - {'self'}
     for name in cfg:
         if name in skip or name not in used or name in ('cfg', 'env_cfg'):
@@ -296,6 +364,10 @@ def find_problems(
             problems += _check_component(path, node, registry, own_scope, key)
             if check_paths:
                 problems += _check_paths(path, node)
+    load_from = cfg.get('load_from')
+    if check_paths and isinstance(load_from, str) and _is_local(load_from):
+        if not os.path.isfile(os.path.expanduser(load_from)):
+            problems.append(f'load_from: no file {load_from!r}.')
     return problems
 
 

@@ -1,8 +1,10 @@
 """Prepare a config for training or testing and build its runner."""
 
+import glob
 import os
 import os.path as osp
 import sys
+import zipfile
 from copy import deepcopy
 from typing import Any, Optional, Tuple
 
@@ -12,6 +14,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..utils.checkpoint import TRUST_VARIABLE
+from ..utils.errors import UserError
 from .config_check import ConfigError, check_config
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -131,15 +134,83 @@ def build_runner(cfg: Config, skip: Tuple[str, ...] = ()) -> Runner:
     return Runner.from_cfg(cfg)
 
 
+def forget_initial_weights(node: Any) -> None:
+    """Set every ``init_cfg.checkpoint`` to None.
+
+    A test loads the whole model; the weights that its training started from
+    need not be on the machine.
+
+    Args:
+        node (ConfigDict): Config of the model, changed in place.
+    """
+    if isinstance(node, dict):
+        start = node.get('init_cfg')
+        if isinstance(start, dict) and 'checkpoint' in start:
+            node['init_cfg'] = None
+        for value in node.values():
+            forget_initial_weights(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            forget_initial_weights(value)
+
+
+def latest_checkpoint(work_dir: str) -> Optional[str]:
+    """Newest checkpoint of a work dir that is whole.
+
+    A run that is killed while it writes leaves a broken file behind, or a
+    note of one that is gone.
+
+    Args:
+        work_dir (str): Folder of the run.
+
+    Returns:
+        str or None: None if there is none, and the run starts anew.
+    """
+    names = sorted(
+        glob.glob(osp.join(work_dir, 'epoch_*.pth'))
+        + glob.glob(osp.join(work_dir, 'iter_*.pth')),
+        key=osp.getmtime,
+        reverse=True,
+    )
+    for path in names:
+        # the directory of the archive is written last
+        if zipfile.is_zipfile(path):
+            return path
+        print(f'warning: {path} is not whole and is passed over')
+    return None
+
+
+def check_loader(runner: Runner) -> None:
+    """Build the training data and refuse an epoch without a batch.
+
+    Args:
+        runner (Runner): Before training.
+
+    Raises:
+        ConfigError: If the data set is smaller than a batch.
+    """
+    try:
+        runner._train_loop = runner.build_train_loop(runner._train_loop)
+        loader = runner.train_dataloader
+        batches = len(loader)
+    except (AssertionError, TypeError):
+        return  # an infinite sampler, or a loop of its own kind
+    if batches == 0:
+        raise ConfigError(
+            f'The training data holds {len(loader.dataset)} samples, and a '
+            f'batch takes {loader.batch_size} on each of '
+            f'{runner.world_size} process(es) (drop_last=True). Lower '
+            'train_dataloader.batch_size or add data.'
+        )
+
+
 def exit_on_user_error(function: Any) -> Any:
     """Run a command; mistakes of the user end it with a message alone."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        from ..utils.checkpoint import CheckpointError
-
         try:
             return function(*args, **kwargs)
-        except (ConfigError, CheckpointError, FileNotFoundError) as error:
+        except UserError as error:
             print(f'error: {error}', file=sys.stderr)
             sys.exit(2)
 

@@ -10,6 +10,8 @@ from typing import Any, Iterable, List, Optional, Sequence, Set, Tuple
 import numpy as np
 from mmengine.logging import print_log
 
+from ..utils.errors import UserError
+
 IMAGE_EXTENSIONS = (
     '.jpg',
     '.jpeg',
@@ -29,6 +31,10 @@ IMAGE_EXTENSIONS = (
 _CLOCK_SLACK_NS = 2_000_000_000
 _LIST_EXTENSIONS = ('.txt', '.lst', '.list')
 _GLOB_CHARACTERS = '*?['
+
+
+class NoImagesError(UserError, FileNotFoundError):
+    """Paths that lead to no image."""
 
 
 class FolderListing:
@@ -123,10 +129,10 @@ def expand_sources(paths: Sequence[str], data_root: str = '') -> List[str]:
         are named, or when the pattern ends like one.
 
     Raises:
-        FileNotFoundError: If one does not exist or match anything.
+        NoImagesError: If one does not exist or match anything.
     """
     if not paths:
-        raise FileNotFoundError('UnlabeledImages.paths is empty.')
+        raise NoImagesError('UnlabeledImages.paths is empty.')
     sources: List[str] = []
     for path in paths:
         full = osp.normpath(osp.join(data_root, osp.expanduser(path)))
@@ -144,7 +150,7 @@ def expand_sources(paths: Sequence[str], data_root: str = '') -> List[str]:
                     if not name.lower().endswith(_LIST_EXTENSIONS)
                 ]
         if not found:
-            raise FileNotFoundError(
+            raise NoImagesError(
                 f'UnlabeledImages.paths: nothing at {full!r} (looked from '
                 f'{os.getcwd()}). Give a folder, an image, a list file or a '
                 'glob pattern; relative ones start at data_root='
@@ -199,7 +205,7 @@ def find_images(
         and the folders and list files they were found in.
 
     Raises:
-        FileNotFoundError: If there are no images.
+        NoImagesError: If there are no images.
     """
     listing = FolderListing()
     visited: List[str] = []
@@ -223,7 +229,7 @@ def find_images(
     if not files:
         seen = ', '.join(sorted(listing.others)) or 'no files'
         hint = '' if recursive else ' Folders in it: set recursive=True.'
-        raise FileNotFoundError(
+        raise NoImagesError(
             f'UnlabeledImages: no image in {list(sources)[:5]}. Looked for '
             f'{", ".join(extensions)}; found {seen}.{hint}'
         )

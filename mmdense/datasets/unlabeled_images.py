@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
@@ -317,21 +318,40 @@ class UnlabeledImages(BaseDataset):
             ImageReport: Counts, and the files that could not be used.
         """
         self.full_init()
-        attempts, failures = self._counts.sum(dim=0).tolist()
-        bad = np.flatnonzero(self._status.numpy())
+        return self._report_of(self._status, self._counts)
+
+    def _report_of(
+        self, status: torch.Tensor, counts: torch.Tensor
+    ) -> ImageReport:
+        attempts, failures = counts.sum(dim=0).tolist()
+        bad = np.flatnonzero(status.numpy())
         return ImageReport(
             len(self),
             attempts,
             failures,
-            [(self._path(i), REASONS[int(self._status[i])]) for i in bad],
+            [(self._path(i), REASONS[int(status[i])]) for i in bad],
         )
 
     def log_report(self) -> None:
-        """Log the report if there are bad files it has not told of."""
-        known = int((self._status != 0).sum())
+        """Log the report if there are bad files it has not told of.
+
+        Puts the counts of all processes together; call it on each.
+        """
+        if get_world_size() > 1:
+            # the workers go on writing into the shared tensors
+            status, counts = self._status.clone(), self._counts.clone()
+            all_reduce(status, 'max')
+            all_reduce(counts, 'sum')
+            self._log_of(status, counts)
+        else:
+            self._log_of(self._status, self._counts)
+
+    def _log_of(self, status: torch.Tensor, counts: torch.Tensor) -> None:
+        known = int((status != 0).sum())
         if known > self._reported:
             self._reported = known
-            print_log(str(self.report()), 'current', level=logging.WARNING)
+            text = str(self._report_of(status, counts))
+            print_log(text, 'current', level=logging.WARNING)
 
 
 def _common_folder(files: List[str]) -> str:

@@ -29,6 +29,9 @@ from urllib.parse import urlparse
 
 import torch
 
+from .errors import UserError
+from .versions import parse
+
 TRUST_VARIABLE = 'MMDENSE_TRUST_CHECKPOINT'
 
 # What mmengine's runner writes beside tensors: log histories, numpy arrays
@@ -73,8 +76,12 @@ _TORCH_REBUILD = {
 }
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """A checkpoint file that cannot be read; the message says why."""
+
+
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """There is no such file."""
 
 
 class UnsafeCheckpointError(CheckpointError):
@@ -130,13 +137,13 @@ def allow_mmengine_globals() -> bool:
     """Let ``torch.load(weights_only=True)`` read mmengine checkpoints.
 
     Returns:
-        bool: False where torch has no allow-list of named objects (before
-        2.5); there :func:`load_checkpoint_file` reads through a restricted
-        unpickler.
+        bool: False where torch has no allow-list that takes names (before
+        2.6); there nothing is registered, and :func:`load_checkpoint_file`
+        reads through a restricted unpickler.
     """
-    add = getattr(torch.serialization, 'add_safe_globals', None)
-    if add is None:
+    if parse(torch.__version__) < (2, 6):
         return False
+    add = torch.serialization.add_safe_globals
     objects: List[Any] = [(_history_method, 'builtins.getattr')]
     for module, name in SAFE_GLOBALS:
         found = _resolve(module, name)
@@ -157,10 +164,7 @@ def allow_mmengine_globals() -> bool:
     objects += [
         value for key, value in vars(dtypes).items() if key.endswith('DType')
     ]
-    try:
-        add(objects)
-    except (TypeError, AttributeError):
-        return False
+    add(objects)
     return True
 
 
@@ -253,7 +257,9 @@ def _check_file(path: Path) -> None:
             hint = f'Nearest names there: {near}.' if near else ''
         else:
             hint = f'The folder {path.parent} does not exist.'
-        raise FileNotFoundError(f'No checkpoint at {path}. {hint}'.strip())
+        raise MissingCheckpointError(
+            f'No checkpoint at {path}. {hint}'.strip()
+        )
     if path.stat().st_size == 0:
         raise CheckpointError(f'{path} is an empty file.')
 
@@ -320,7 +326,7 @@ def load_checkpoint_file(
         Any: What the file holds, usually a dict.
 
     Raises:
-        FileNotFoundError: If there is no such file; names near ones.
+        MissingCheckpointError: If there is no such file; names near ones.
         UnsafeCheckpointError: If it holds other objects than data.
         CheckpointError: If it is empty, truncated or no checkpoint.
     """

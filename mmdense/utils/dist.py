@@ -26,7 +26,8 @@ class _GatherWithGrad(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.contiguous()
+        # not in place: the gradient may have other consumers
+        grad = grad.contiguous().clone()
         dist.all_reduce(grad)
         rank, world_size = process_info()
         size = grad.shape[0] // world_size

@@ -115,6 +115,47 @@ def test_check_config__misspelt_key_beside_the_right_one():
     check_config(_config(models={}, val_evaluator_abs={}, dataset_type='x'))
 
 
+@pytest.mark.parametrize(
+    'section,wrong,right',
+    [
+        ('optim_wrapper.optimizer', 'weigth_decay', 'weight_decay'),
+        ('optim_wrapper', 'clip_gradd', 'clip_grad'),
+        ('optim_wrapper.paramwise_cfg', 'bias_decay_mul', 'bias_decay_mult'),
+        ('train_dataloader', 'batchsize', 'batch_size'),
+        ('train_dataloader.sampler', 'shufle', 'shuffle'),
+        ('train_cfg', 'max_epoch', 'max_epochs'),
+        ('param_scheduler', 'start_facto', 'start_factor'),
+        ('randomness', 'sed', 'seed'),
+        ('default_hooks.checkpoint', 'intervall', 'interval'),
+    ],
+)
+def test_check_config__misspelt_key_of_any_section(section, wrong, right):
+    cfg = _config(
+        optim_wrapper={
+            'type': 'OptimWrapper',
+            'optimizer': {'type': 'AdamW', 'lr': 0.1},
+            'paramwise_cfg': {'bias_decay_mult': 0.0},
+        },
+        train_dataloader={
+            'batch_size': 2,
+            'sampler': {'type': 'DefaultSampler', 'shuffle': True},
+        },
+        train_cfg={'type': 'EpochBasedTrainLoop', 'max_epochs': 1},
+        param_scheduler={'type': 'LinearLR', 'start_factor': 0.1},
+        randomness={'seed': 0},
+        default_hooks={'checkpoint': {'type': 'CheckpointHook'}},
+    )
+    check_config(cfg)
+    node = cfg
+    for name in section.split('.'):
+        node = node[name]
+    node[wrong] = 1
+    with pytest.raises(ConfigError) as info:
+        check_config(cfg)
+    text = str(info.value)
+    assert f'{section}.{wrong}' in text and right in text
+
+
 def test_check_config__missing_data_root(tmp_path):
     loader = {
         'batch_size': 2,

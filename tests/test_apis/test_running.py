@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 import mmdense  # noqa: F401
 from mmdense.apis import running
+from mmdense.datasets.image_index import NoImagesError
 from mmdense.utils.checkpoint import CheckpointError
 
 
@@ -85,14 +86,16 @@ def test_exit_on_user_error__message_without_traceback(capsys):
     for error in (
         running.ConfigError('bad key'),
         CheckpointError('bad file'),
-        FileNotFoundError('no file'),
+        NoImagesError('no file'),
     ):
         with pytest.raises(SystemExit) as info:
             fails(error)
         assert info.value.code == 2
         assert f'error: {error}' in capsys.readouterr().err
-    with pytest.raises(ZeroDivisionError):
-        fails(ZeroDivisionError())
+    # what is no mistake of the user keeps its traceback
+    for bug in (ZeroDivisionError, FileNotFoundError):
+        with pytest.raises(bug):
+            fails(bug())
 
 
 @pytest.mark.parametrize(
@@ -137,3 +140,64 @@ def test_trust_checkpoints__reaches_the_loader(tmp_path, monkeypatch):
         load_checkpoint_file(path)
     running.trust_checkpoints(True)
     assert 'a' in load_checkpoint_file(path)
+
+
+def test_latest_checkpoint__passes_broken_files_over(tmp_path, capsys):
+    import os
+
+    assert running.latest_checkpoint(str(tmp_path)) is None
+    for age, name in ((30, 'epoch_1.pth'), (20, 'epoch_2.pth')):
+        torch.save({'epoch': age}, tmp_path / name)
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    whole = (tmp_path / 'epoch_2.pth').read_bytes()
+    broken = tmp_path / 'epoch_3.pth'
+    broken.write_bytes(whole[: len(whole) // 2])
+    found = running.latest_checkpoint(str(tmp_path))
+    assert found == str(tmp_path / 'epoch_2.pth')
+    assert 'epoch_3.pth is not whole' in capsys.readouterr().out
+
+
+def test_forget_initial_weights__everywhere_in_the_model():
+    cfg = Config(
+        {
+            'model': {
+                'backbone': {'init_cfg': {'type': 'P', 'checkpoint': 'x'}},
+                'neck': [{'init_cfg': {'type': 'Xavier'}}],
+                'heads': [{'init_cfg': {'type': 'P', 'checkpoint': 'y'}}],
+            }
+        }
+    )
+    running.forget_initial_weights(cfg.model)
+    assert cfg.model.backbone.init_cfg is None
+    assert cfg.model.heads[0].init_cfg is None
+    assert cfg.model.neck[0].init_cfg.type == 'Xavier'
+
+
+class _Loader:
+    batch_size = 32
+    dataset = range(16)
+
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+
+class _Runner:
+    world_size = 2
+    _train_loop = None
+
+    def __init__(self, length):
+        self.train_dataloader = _Loader(length)
+
+    def build_train_loop(self, loop):
+        return loop
+
+
+def test_check_loader__less_data_than_a_batch_is_explained():
+    running.check_loader(_Runner(1))
+    with pytest.raises(running.ConfigError) as info:
+        running.check_loader(_Runner(0))
+    for words in ('16 samples', '32', '2 process', 'batch_size'):
+        assert words in str(info.value)

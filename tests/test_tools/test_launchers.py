@@ -27,7 +27,7 @@ def _fails(*args, said, seconds=90, tool='train.py', cwd=ROOT):
 
 
 def test_train__missing_config_names_near_ones():
-    wrong = CONFIG.with_name(DEMO.replace('40e', '30e'))
+    wrong = CONFIG.with_name(DEMO.replace('70e', '30e'))
     _fails(wrong, said=['No config file', 'Nearest there', DEMO])
 
 

@@ -77,7 +77,7 @@ test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     logger=dict(interval=5),
     checkpoint=dict(
-        by_epoch=True, interval=5, max_keep_ckpts=1, save_best=None
+        by_epoch=True, interval=5, max_keep_ckpts=2, save_best=None
     ),
 )
 log_processor = dict(by_epoch=True)

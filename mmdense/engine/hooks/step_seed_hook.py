@@ -40,9 +40,11 @@ class StepSeedHook(Hook):
     from the run's seed (which is in the checkpoint), the rank and the
     iteration.
 
-    An iteration loop that loads data in the main process
-    (``num_workers=0``) skips to its place by loading again, and then draws
-    other augmentations for its first batch; with workers it does not.
+    Data is covered where samples carry their seeds
+    (:class:`mmdense.SeededSampler` with :class:`mmdense.UnlabeledImages`),
+    and in epoch loops that load in the main process (``num_workers=0``).
+    The workers of other data sets start anew when a run is resumed and draw
+    other augmentations than they would have.
     """
 
     # after every other hook of an iteration

@@ -111,8 +111,10 @@ class LocalGlobalLoss(nn.Module):
             gradient, ``pos_cos`` and ``neg_cos`` (mean cosine in [-1, 1] of
             positives and negatives), ``acc`` (share in [0, 1] of patches
             that beat every negative), ``std_global`` and ``std_local``
-            (standard deviation of the normalised tokens times sqrt(d):
-            about 1 for spread features, 0 when collapsed).
+            (standard deviation over images of the normalised tokens, for
+            patches at each place, times sqrt(d): about 1 for spread
+            features, 0 when all images look alike). With
+            ``normalize=False`` the cosines are bare dot products.
 
         Raises:
             ValueError: If there is no other image to be a negative, or the
@@ -139,6 +141,10 @@ class LocalGlobalLoss(nn.Module):
         return out
 
     def _check(self, z1: Tensor, p1: Tensor, z2: Tensor, p2: Tensor) -> None:
+        if z1.dim() != 2:
+            raise ValueError(
+                f'global_1 has shape {tuple(z1.shape)}; expected (B, d).'
+            )
         batch, dims = z1.shape
         for name, tensor in (('local_1', p1), ('local_2', p2)):
             if tensor.dim() != 3 or tensor.shape[::2] != (batch, dims):
@@ -228,9 +234,12 @@ class LocalGlobalLoss(nn.Module):
     ) -> Dict[str, Tensor]:
         scale = z1.shape[-1] ** 0.5
 
-        def spread(one: Tensor, two: Tensor) -> Tensor:
-            tokens = torch.cat([one.flatten(0, -2), two.flatten(0, -2)])
+        def spread(tokens: Tensor) -> Tensor:
             tokens = F.normalize(tokens, dim=-1)
-            return tokens.std(dim=0).mean() * scale
+            return tokens.std(dim=0, correction=0).mean() * scale
 
-        return {'std_global': spread(z1, z2), 'std_local': spread(p1, p2)}
+        # patches at one place, over images: position alone is no feature
+        return {
+            'std_global': 0.5 * (spread(z1) + spread(z2)),
+            'std_local': 0.5 * (spread(p1) + spread(p2)),
+        }

@@ -205,6 +205,15 @@ def test_forward__monitors_equal_a_loop():
     assert out['acc'].item() == pytest.approx(sum(hits) / len(hits))
 
 
+def test_forward__position_alone_is_collapse():
+    """Patches that differ by place only carry nothing of the image."""
+    z = torch.randn(8, 16)
+    place = torch.randn(1, 5, 16).expand(8, 5, 16)
+    out = LocalGlobalLoss()(z, place, z, place)
+    assert out['std_local'].item() == pytest.approx(0, abs=1e-6)
+    assert out['std_global'].item() > 0.5
+
+
 def test_forward__spread_features_have_std_one():
     g = torch.Generator().manual_seed(0)
     z = torch.randn(512, 64, generator=g)

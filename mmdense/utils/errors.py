@@ -1,0 +1,8 @@
+"""Errors whose message is all that a user needs."""
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: the tools print it without traceback.
+
+    Subclasses also derive from the built-in error that code would catch.
+    """
