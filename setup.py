@@ -14,7 +14,6 @@ from pathlib import Path
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 from setuptools.command.develop import develop
-from setuptools.command.sdist import sdist
 
 try:
     from setuptools.command.editable_wheel import editable_wheel
@@ -91,11 +90,8 @@ class Develop(develop):
         fill_mim(ROOT / 'mmdense', link=True)
 
 
-class Sdist(sdist):
-    """Source distributions: MANIFEST.in brings the originals of ``.mim``."""
-
-
-commands = {'build_py': BuildPy, 'develop': Develop, 'sdist': Sdist}
+# source distributions get the originals of .mim through MANIFEST.in
+commands = {'build_py': BuildPy, 'develop': Develop}
 if editable_wheel is not None:
 
     class EditableWheel(editable_wheel):

@@ -82,6 +82,7 @@ _CHECKED_KEYWORDS = {
         root.PARAM_SCHEDULERS,
         root.DATA_SAMPLERS,
         root.LOOPS,
+        root.WEIGHT_INITIALIZERS,
     )
 }
 # built by attribute look-up rather than through a registry
@@ -92,6 +93,7 @@ _FOREIGN = {'Albu', 'Albumentations'}
 _POPPED = {
     *('type', '_scope_', '_delete_', 'priority', 'by_epoch'),
     *('constructor', 'paramwise_cfg', 'optimizer', 'convert_to_iter_based'),
+    *('override', 'layer'),
 }
 _TOP_LEVEL_EXTRA = {
     *('model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile'),

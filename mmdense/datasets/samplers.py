@@ -51,9 +51,6 @@ class SeededSampler(DefaultSampler):
     :class:`mmdense.UnlabeledImages` does) gives bit-equal samples for any
     number of workers and processes and after resuming.
 
-    Once per epoch, the data set's unreadable files of the epoch before are
-    summed up in the log, if it keeps count of them.
-
     Args:
         dataset (Sized): The data set.
         shuffle (bool): Shuffle, anew in every epoch. Defaults to True.
@@ -67,14 +64,3 @@ class SeededSampler(DefaultSampler):
         """Yield :class:`SeededIndex` in the order of the epoch."""
         for index in super().__iter__():
             yield SeededIndex(index, mix_seed(self.seed, self.epoch, index))
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, on which order and seeds depend.
-
-        Args:
-            epoch (int): Epoch number, from 0.
-        """
-        super().set_epoch(epoch)
-        summarise = getattr(self.dataset, 'log_report', None)
-        if summarise is not None:
-            summarise()

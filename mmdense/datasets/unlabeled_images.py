@@ -27,7 +27,7 @@ from .image_index import (
     load_index,
     save_index,
 )
-from .image_io import REASONS, BadImageError
+from .image_io import REASONS, BadImageError, open_image
 
 _CACHE_VERSION = 1
 # judge the share of bad files only after so many attempts
@@ -270,11 +270,18 @@ class UnlabeledImages(BaseDataset):
         )
 
     def _prepare(self, index: int, seed: Optional[int]) -> Any:
-        if seed is None:
-            sample = self.prepare_data(index)
-        else:
-            with sample_rng(seed):
+        try:
+            if seed is None:
                 sample = self.prepare_data(index)
+            else:
+                with sample_rng(seed):
+                    sample = self.prepare_data(index)
+        except (BadImageError, OSError):
+            raise
+        except Exception:
+            # other loaders raise what they like at a broken file
+            open_image(self._path(index)).decode()
+            raise
         if sample is None:
             raise BadImageError(
                 self._path(index),

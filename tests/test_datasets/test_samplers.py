@@ -190,14 +190,3 @@ def test_sampler__processes_share_the_seeds_of_one_process():
     assert len(first) == len(second) == 5
     assert dict(first + second) == {int(i): i.seed for i in alone}
     assert [i for i, _ in first] == [int(i) for i in alone][::2]
-
-
-def test_set_epoch__sums_up_bad_files(folder):
-    loader = loader_of(folder, 0)
-    told = []
-    loader.dataset.log_report = lambda: told.append(
-        loader.dataset.report().failures
-    )
-    epoch_of(loader, 0)
-    loader.sampler.set_epoch(1)
-    assert told[0] == 0 and told[1] >= 1

@@ -27,7 +27,7 @@ def test_demo__loads_a_batch(monkeypatch):
     assert len(loader.dataset) == 231 + 160 + 48
     assert isinstance(loader.sampler, SeededSampler)
     batch = next(iter(loader))
-    assert [v.shape for v in batch['inputs']] == [(4, 3, 128, 128)] * 2
+    assert [v.shape for v in batch['inputs']] == [(4, 3, 96, 96)] * 2
     assert batch['inputs'][0].dtype == torch.uint8
 
 

@@ -245,3 +245,18 @@ def test_wrappers__keep_the_seed(tmp_path):
 def test_build__refuses_a_bad_share(tmp_path):
     with pytest.raises(ValueError, match='max_bad_share=1.5'):
         UnlabeledImages(str(tmp_path), max_bad_share=1.5)
+
+
+def test_getitem__broken_files_under_a_stock_loader(tmp_path):
+    """Stock loaders raise what they like; the file decides."""
+    Image.new('RGB', (16, 16)).save(tmp_path / 'good.png')
+    (tmp_path / 'empty.jpg').touch()
+    (tmp_path / 'text.jpg').write_text('no image')
+    dataset = UnlabeledImages(
+        paths=str(tmp_path),
+        pipeline=[{'type': 'LoadImageFromFile'}],
+        max_bad_share=1.0,
+    )
+    for index in range(3):
+        assert dataset[index]['img'].shape == (16, 16, 3)
+    assert dataset.report().failures >= 2

@@ -8,6 +8,8 @@ from mmseg.datasets import BaseSegDataset
 
 from mmdense.registry import DATASETS
 
+from .loading import MissingDepthError
+
 
 @DATASETS.register_module()
 class DepthFolder(BaseSegDataset):
@@ -67,14 +69,14 @@ class DepthFolder(BaseSegDataset):
             per image, in the order of the list or of the names.
 
         Raises:
-            FileNotFoundError: If the folder or list is missing or empty, or
+            MissingDepthError: If the folder or list is missing or empty, or
                 images have no depth map.
         """
         images = self.data_prefix['img_path']
         depths = self.data_prefix['depth_map_path']
         names = self._names(images)
         if not names:
-            raise FileNotFoundError(
+            raise MissingDepthError(
                 f'{images}: no *{self.img_suffix} here; check data_root, '
                 'data_prefix and img_suffix'
             )
@@ -92,7 +94,7 @@ class DepthFolder(BaseSegDataset):
             if not fileio.exists(item['depth_map_path'], self.backend_args)
         ]
         if lacking:
-            raise FileNotFoundError(
+            raise MissingDepthError(
                 f'{len(lacking)} of {len(data)} images have no depth map, '
                 f'the first is {lacking[0]}; check data_prefix and '
                 'depth_map_suffix'
@@ -102,7 +104,7 @@ class DepthFolder(BaseSegDataset):
     def _names(self, folder: str) -> List[str]:
         if self.ann_file:
             if not fileio.exists(self.ann_file, self.backend_args):
-                raise FileNotFoundError(
+                raise MissingDepthError(
                     f'{self.ann_file}: no such list; check ann_file'
                 )
             lines = list_from_file(
@@ -110,7 +112,7 @@ class DepthFolder(BaseSegDataset):
             )
             return [line.strip() for line in lines if line.strip()]
         if not fileio.isdir(folder, self.backend_args):
-            raise FileNotFoundError(
+            raise MissingDepthError(
                 f'{folder}: no such folder; check data_root and data_prefix'
             )
         found = fileio.list_dir_or_file(

@@ -9,9 +9,14 @@ from mmseg.datasets.transforms import LoadDepthAnnotation
 from mmseg.utils.io import datafrombytes
 
 from mmdense.registry import TRANSFORMS
+from mmdense.utils.errors import UserError
 
 
-class DepthFileError(RuntimeError):
+class MissingDepthError(UserError, FileNotFoundError):
+    """A folder or file of a depth data set that is not there."""
+
+
+class DepthFileError(UserError, RuntimeError):
     """A file of a depth data set is missing or cannot be read."""
 
 

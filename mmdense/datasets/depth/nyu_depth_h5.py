@@ -4,12 +4,14 @@ import os
 import os.path as osp
 from typing import Any, Dict, List, Optional
 
+import torch
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
+from torch.utils.data import get_worker_info
 
 from mmdense.registry import DATASETS
 
-from .loading import DepthFileError, import_h5py
+from .loading import DepthFileError, MissingDepthError, import_h5py
 
 _HOLDOUT_MARKS = ('00001', '00201')
 
@@ -100,7 +102,9 @@ class NYUDepthH5(BaseDataset):
         import_h5py()
         self.split = split
         self.on_error = on_error
-        self.skipped = 0
+        # shared with the workers, one place each
+        self._skipped = torch.zeros(257, dtype=torch.int64).share_memory_()
+        self._reported = 0
         super().__init__(data_root=data_root, test_mode=test_mode, **kwargs)
 
     def load_data_list(self) -> List[Dict[str, Any]]:
@@ -111,7 +115,7 @@ class NYUDepthH5(BaseDataset):
             ordered by path.
 
         Raises:
-            FileNotFoundError: If there is no file.
+            MissingDepthError: If there is no file.
         """
         folder = osp.join(self.data_root, self.FOLDERS[self.split])
         paths = sorted(
@@ -121,7 +125,7 @@ class NYUDepthH5(BaseDataset):
             if name.endswith('.h5') and self._wanted(name)
         )
         if not paths:
-            raise FileNotFoundError(
+            raise MissingDepthError(
                 f'{folder}: no .h5 files for split {self.split!r}; data_root '
                 'has to contain train/<scene>/<index>.h5 and '
                 'val/official/<index>.h5'
@@ -145,6 +149,22 @@ class NYUDepthH5(BaseDataset):
             for path in paths
         ]
 
+    @property
+    def skipped(self) -> int:
+        """int: Files skipped so far, by this process and its workers."""
+        return int(self._skipped.sum())
+
+    def log_report(self) -> None:
+        """Log how many files were skipped, if it has become more."""
+        if self.skipped > self._reported:
+            self._reported = self.skipped
+            print_log(
+                f'NYUDepthH5: {self.skipped} reads of broken files skipped '
+                'so far; the lines above name them.',
+                'current',
+                level=30,
+            )
+
     def _wanted(self, name: str) -> bool:
         if self.split == 'train_fastdepth':
             return not in_holdout(name)
@@ -165,8 +185,8 @@ class NYUDepthH5(BaseDataset):
         except DepthFileError as error:
             if self.on_error == 'raise':
                 raise
-            # counts per loader worker
-            self.skipped += 1
+            worker = get_worker_info()
+            self._skipped[0 if worker is None else 1 + worker.id] += 1
             print_log(
                 f'NYUDepthH5: skipped ({self.skipped} so far): {error}',
                 'current',

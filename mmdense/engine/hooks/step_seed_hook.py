@@ -1,7 +1,7 @@
 """Random state as a function of seed, rank and iteration."""
 
 import random
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 import numpy as np
 import torch
@@ -53,6 +53,17 @@ class StepSeedHook(Hook):
     def _seed(self, runner: Any, iteration: int, stream: int) -> None:
         if runner.seed is not None:
             seed_step(runner.seed, process_info()[0], iteration, stream)
+
+    def before_train(self, runner: Any) -> None:
+        """Give the sampler the seed that a resumed run has gone back to."""
+        loader = runner.train_dataloader
+        samplers: Tuple[Any, ...] = (
+            getattr(loader, 'sampler', None),
+            getattr(getattr(loader, 'batch_sampler', None), 'sampler', None),
+        )
+        for sampler in samplers:
+            if runner.seed is not None and hasattr(sampler, 'seed'):
+                sampler.seed = runner.seed
 
     def before_train_epoch(self, runner: Any) -> None:
         """Seed the loading of an epoch's first batch."""

@@ -42,8 +42,6 @@ METRIC_NAMES = (
 )
 
 #: Metrics of which a larger value is better.
-HIGHER_IS_BETTER = ('d1', 'd2', 'd3')
-
 KB_SIZE = (352, 1216)
 NYU_SIZE = (480, 640)
 

@@ -226,6 +226,11 @@ class DepthMetric(BaseMetric):
             ``skipped`` (no valid ground truth).
         """
         logger = MMLogger.get_current_instance()
+        if not results:
+            raise ValueError(
+                'DepthMetric: no image was evaluated; the validation set is '
+                'empty (val_dataloader.dataset.indices, data_prefix)'
+            )
         table = np.stack(results)
         scored = int((table[:, 0] > 0).sum())
         skipped = len(table) - scored

@@ -1,7 +1,10 @@
 """Start a backbone from a checkpoint of any supported layout."""
 
+import logging
+import re
 from typing import Any, Dict, Optional, Sequence, Tuple
 
+import torch
 from mmengine.logging import print_log
 from mmengine.model.weight_init import update_init_info
 from torch import Tensor, nn
@@ -27,6 +30,7 @@ from mmdense.utils.position import (
 )
 
 _POSITIONS = ('pos_embed', 'absolute_pos_embed')
+_LAYER = re.compile(r'(layers|blocks|stages)\.\d+\.')
 _TABLE = 'relative_position_bias_table'
 
 
@@ -125,6 +129,36 @@ def _fit(
     return changed
 
 
+def _check_finite(
+    checkpoint: str, state: Dict[str, Tensor], expected: Dict[str, tuple]
+) -> None:
+    bad = [
+        name
+        for name, value in state.items()
+        if name in expected
+        and value.is_floating_point()
+        and not torch.isfinite(value).all()
+    ]
+    if bad:
+        raise CheckpointKeyError(
+            f'{checkpoint} holds NaN or infinity in {len(bad)} tensors, for '
+            f'instance {bad[0]}: the run that wrote it had diverged. Take an '
+            'earlier checkpoint.'
+        )
+
+
+def _warn_of_deeper(checkpoint: str, unexpected: Sequence[str]) -> None:
+    layers = [name for name in unexpected if _LAYER.match(name)]
+    if layers:
+        print_log(
+            f'{checkpoint} has layers that the model has not, for instance '
+            f'{layers[0]}: only its first layers were loaded. Check '
+            'model.backbone.arch.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
 def load_backbone(
     module: nn.Module,
     checkpoint: str,
@@ -183,6 +217,8 @@ def load_backbone(
         logger='current',
     )
     coverage.check(min_match)
+    _check_finite(checkpoint, state, expected)
+    _warn_of_deeper(checkpoint, coverage.unexpected)
     # buffers such as batch counters are loaded though they do not count
     fitting = {
         k: v for k, v in state.items() if expected.get(k) == tuple(v.shape)

@@ -50,6 +50,12 @@ class DepthEstimator(_DepthEstimator):
                 f'DepthEstimator: test_cfg.mode={cfg.mode!r}, choose from '
                 f'{self.MODES}'
             )
+        unknown = set(cfg) - {'mode', 'flip', 'crop_size', 'stride'}
+        if unknown:
+            raise ValueError(
+                f'DepthEstimator: test_cfg has no {sorted(unknown)}; its keys '
+                'are mode, flip, crop_size and stride'
+            )
         missing = {'crop_size', 'stride'} - set(cfg)
         if cfg.mode != 'whole' and missing:
             raise ValueError(
