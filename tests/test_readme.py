@@ -52,7 +52,7 @@ print(type(model).__name__, tuple(out.shape))
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.strip().endswith('EncoderDecoder (1, 150, 128, 128)')
+    assert done.stdout.strip().endswith('EncoderDecoder (1, 150, 32, 32)')
 
 
 def _compiled_mmcv() -> bool:
