@@ -100,7 +100,9 @@ def test_resume__is_bit_exact(tmp_path, workers):
         if 'time' in name:
             continue
         ours = got['message_hub']['log_scalars'][name]
-        assert np.array_equal(history.data[0], ours.data[0]), name
+        np.testing.assert_array_equal(
+            history.data[0], ours.data[0], err_msg=name
+        )
 
 
 @pytest.mark.slow
