@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import uuid
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ CONFIG = (
 def _config(work_dir, workers, epochs=4):
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = str(work_dir)
+    # runs of the same second would share mmengine's log of scalars
+    cfg.experiment_name = uuid.uuid4().hex
     cfg.model.backbone.arch = {
         'embed_dims': 24,
         'num_layers': 2,
@@ -140,7 +143,6 @@ def _two_process_resume(rank, world_size, root):
         cfg = _config(root / name, 0, epochs=2)
         cfg.launcher = 'none'
         cfg.resume = resume
-        cfg.experiment_name = f'{name}{epochs}'
         runner = running.build_runner(cfg)
         runner._distributed = True
         runner.model = runner.wrap_model(None, runner.model)
