@@ -360,4 +360,7 @@ def load_checkpoint_file(
     try:
         return torch.load(path, **kwargs)
     except Exception as error:
-        raise CheckpointError(f'{path} cannot be read: {error}') from error
+        raise CheckpointError(
+            f'{path} cannot be read: {error}. It is probably truncated or '
+            'no torch checkpoint; fetch or write it again.'
+        ) from error

@@ -319,6 +319,8 @@ def test_packages__broken_transformers_is_left_out(tmp_path):
         'Metadata-Version: 2.1\nName: transformers\nVersion: 5.0.0\n'
     )
     code = (
+        # torch 2.1 looks into transformers while it is imported
+        'import torch._dynamo\n'
         f'import sys; sys.path.insert(0, {str(tmp_path)!r})\n'
         'import mmdense\n'
         'import mmpretrain.models\n'
