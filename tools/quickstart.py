@@ -9,10 +9,12 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Dict, List
 
@@ -51,9 +53,12 @@ class Stage:
     epochs: int = 0
     inputs: List[Path] = field(default_factory=list)
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Hash of what the result depends on: command, inputs and code."""
+        """Hash of what the result depends on: command, inputs and code.
+
+        Taken once: code may be edited while a stage runs.
+        """
         digest = hashlib.sha256(json.dumps(self.command).encode())
         for path in [*self.inputs, *code_files()]:
             digest.update(path.read_bytes())
@@ -92,8 +97,6 @@ def clear_if_changed(stage: Stage) -> None:
     """Drop a work dir that a different command has left behind."""
     note = stage.folder / 'started.txt'
     if note.is_file() and note.read_text() != stage.key:
-        import shutil
-
         shutil.rmtree(stage.folder)
     stage.folder.mkdir(parents=True, exist_ok=True)
     note.write_text(stage.key)

@@ -11,7 +11,7 @@ from typing import Any, Optional, Tuple
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..utils.checkpoint import TRUST_VARIABLE
 from ..utils.errors import UserError
@@ -135,7 +135,7 @@ def build_runner(cfg: Config, skip: Tuple[str, ...] = ()) -> Runner:
 
 
 def forget_initial_weights(node: Any) -> None:
-    """Set every ``init_cfg.checkpoint`` to None.
+    """Drop every ``init_cfg`` that names a checkpoint.
 
     A test loads the whole model; the weights that its training started from
     need not be on the machine.
@@ -166,7 +166,9 @@ def latest_checkpoint(work_dir: str) -> Optional[str]:
     Returns:
         str or None: None if there is none, and the run starts anew.
     """
-    names = sorted(
+    noted = find_latest_checkpoint(work_dir)
+    names = [noted] if noted else []
+    names += sorted(
         glob.glob(osp.join(work_dir, 'epoch_*.pth'))
         + glob.glob(osp.join(work_dir, 'iter_*.pth')),
         key=osp.getmtime,
@@ -174,7 +176,7 @@ def latest_checkpoint(work_dir: str) -> Optional[str]:
     )
     for path in names:
         # the directory of the archive is written last
-        if zipfile.is_zipfile(path):
+        if '://' in path or zipfile.is_zipfile(path):
             return path
         print(f'warning: {path} is not whole and is passed over')
     return None
@@ -189,12 +191,12 @@ def check_loader(runner: Runner) -> None:
     Raises:
         ConfigError: If the data set is smaller than a batch.
     """
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    loader = runner.train_dataloader
     try:
-        runner._train_loop = runner.build_train_loop(runner._train_loop)
-        loader = runner.train_dataloader
         batches = len(loader)
-    except (AssertionError, TypeError):
-        return  # an infinite sampler, or a loop of its own kind
+    except TypeError:
+        return  # a sampler without end
     if batches == 0:
         raise ConfigError(
             f'The training data holds {len(loader.dataset)} samples, and a '

@@ -155,6 +155,12 @@ def test_latest_checkpoint__passes_broken_files_over(tmp_path, capsys):
     found = running.latest_checkpoint(str(tmp_path))
     assert found == str(tmp_path / 'epoch_2.pth')
     assert 'epoch_3.pth is not whole' in capsys.readouterr().out
+    # what the run noted counts first, whatever it is called
+    (tmp_path / 'mine.pth').write_bytes(whole)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'mine.pth'))
+    assert running.latest_checkpoint(str(tmp_path)).endswith('mine.pth')
+    (tmp_path / 'mine.pth').unlink()
+    assert running.latest_checkpoint(str(tmp_path)) == found
 
 
 def test_forget_initial_weights__everywhere_in_the_model():

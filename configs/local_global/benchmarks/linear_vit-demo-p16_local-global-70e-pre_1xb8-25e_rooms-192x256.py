@@ -3,6 +3,7 @@
 _base_ = [
     '../../_base_/models/vit-small-p16_linear-seg.py',
     '../../_base_/datasets/rooms_semantic.py',
+    '../../_base_/schedules/rooms_adamw_b8.py',
     '../../_base_/seg_runtime.py',
 ]
 
@@ -38,20 +39,6 @@ train_pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
-    constructor='mmdense.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(
-        layer_decay_rate=0.9,
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            'pos_embed': dict(decay_mult=0.0),
-            'cls_token': dict(decay_mult=0.0),
-        },
-    ),
-)
 param_scheduler = [
     dict(
         type='LinearLR',
@@ -72,8 +59,6 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=25, val_interval=5)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     logger=dict(interval=5),
     checkpoint=dict(
@@ -81,4 +66,3 @@ default_hooks = dict(
     ),
 )
 log_processor = dict(by_epoch=True)
-auto_scale_lr = dict(base_batch_size=8)

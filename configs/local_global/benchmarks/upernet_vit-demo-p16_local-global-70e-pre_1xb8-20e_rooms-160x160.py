@@ -3,6 +3,7 @@
 _base_ = [
     '../../_base_/models/vit-small-p16_upernet-seg.py',
     '../../_base_/datasets/rooms_semantic.py',
+    '../../_base_/schedules/rooms_adamw_b8.py',
     '../../_base_/seg_runtime.py',
 ]
 
@@ -27,20 +28,6 @@ model = dict(
     auxiliary_head=dict(in_channels=192, channels=64, num_classes=13),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
-    constructor='mmdense.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(
-        layer_decay_rate=0.9,
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            'pos_embed': dict(decay_mult=0.0),
-            'cls_token': dict(decay_mult=0.0),
-        },
-    ),
-)
 param_scheduler = [
     dict(
         type='LinearLR',
@@ -61,8 +48,6 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=5)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     logger=dict(interval=5),
     checkpoint=dict(
@@ -70,4 +55,3 @@ default_hooks = dict(
     ),
 )
 log_processor = dict(by_epoch=True)
-auto_scale_lr = dict(base_batch_size=8)
