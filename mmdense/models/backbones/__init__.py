@@ -2,12 +2,14 @@
 
 from .pretrained import Pretrained, load_backbone
 from .swin_transformer import SwinTransformer
-from .vision_transformer import Tokens, VisionTransformer
+from .tokens import Tokens, as_tokens
+from .vision_transformer import VisionTransformer
 
 __all__ = [
     'Pretrained',
     'SwinTransformer',
     'Tokens',
     'VisionTransformer',
+    'as_tokens',
     'load_backbone',
 ]

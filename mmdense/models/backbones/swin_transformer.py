@@ -1,9 +1,11 @@
 """Swin Transformer for dense prediction."""
 
-from typing import Any, Dict, Sequence, Tuple, Union
+import logging
+from typing import Any, Dict, Optional, Sequence, Set, Tuple, Union
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleList
 from mmpretrain.models.backbones import SwinTransformer as _SwinTransformer
 from mmpretrain.models.backbones.swin_transformer import SwinBlock
@@ -61,6 +63,16 @@ def crop_table(table: Tensor, window: int, smaller: int) -> Tensor:
     return image.flatten(0, 1)[index].permute(2, 0, 1)
 
 
+class _Noted(Set[int]):
+    """Stages that were reported; copies of a model share it.
+
+    A momentum teacher is a copy, and would repeat what its student said.
+    """
+
+    def __deepcopy__(self, memo: dict) -> '_Noted':
+        return self
+
+
 class AnySizeWindowMSA(ShiftWindowMSA):
     """Window attention that also takes maps smaller than the window.
 
@@ -70,10 +82,20 @@ class AnySizeWindowMSA(ShiftWindowMSA):
 
     Args:
         stock (ShiftWindowMSA): Module whose parts are taken over.
+        stage (int): Stage that it is in, for the log. Defaults to 0.
+        noted (set, optional): Stages whose shrunken window was reported
+            before; one for the whole model. Defaults to None: none.
     """
 
-    def __init__(self, stock: ShiftWindowMSA) -> None:
+    def __init__(
+        self,
+        stock: ShiftWindowMSA,
+        stage: int = 0,
+        noted: Optional[Set[int]] = None,
+    ) -> None:
         BaseModule.__init__(self, stock.init_cfg)
+        self.stage = stage
+        self.noted = _Noted() if noted is None else noted
         self.shift_size = stock.shift_size
         self.window_size = stock.window_size
         self.w_msa = stock.w_msa
@@ -92,7 +114,23 @@ class AnySizeWindowMSA(ShiftWindowMSA):
         """
         if self.pad_small_map or min(hw_shape) >= self.window_size:
             return super().forward(query, hw_shape)
+        if self.stage not in self.noted:
+            self.noted.add(self.stage)
+            self._note(hw_shape)
         return self.drop(self._shrunk(query, hw_shape, min(hw_shape)))
+
+    def _note(self, hw: Tuple[int, int]) -> None:
+        side = min(hw)
+        print_log(
+            f'Swin stage {self.stage}: the feature map of {hw[0]}x{hw[1]} is '
+            f'smaller than the window of {self.window_size}x'
+            f'{self.window_size}. The window shrinks to {side}x{side} there '
+            'and is not shifted. Larger inputs, a smaller '
+            'backbone.window_size or backbone.pad_small_map=True avoid it. '
+            'Said once per stage.',
+            logger='current',
+            level=logging.WARNING,
+        )
 
     def _shrunk(self, x: Tensor, hw: Tuple[int, int], window: int) -> Tensor:
         batch, _, channels = x.shape
@@ -127,14 +165,21 @@ class AnySizeSwinBlock(SwinBlock):
 
     Args:
         stock (SwinBlock): Block whose parts are taken over.
+        stage (int): See :class:`AnySizeWindowMSA`. Defaults to 0.
+        noted (set, optional): See there. Defaults to None.
     """
 
-    def __init__(self, stock: SwinBlock) -> None:
+    def __init__(
+        self,
+        stock: SwinBlock,
+        stage: int = 0,
+        noted: Optional[Set[int]] = None,
+    ) -> None:
         BaseModule.__init__(self, stock.init_cfg)
         self.recompute = stock.with_cp
         self.with_cp = False
         self.norm1 = stock.norm1
-        self.attn = AnySizeWindowMSA(stock.attn)
+        self.attn = AnySizeWindowMSA(stock.attn, stage, noted)
         self.norm2 = stock.norm2
         self.ffn = stock.ffn
 
@@ -164,8 +209,9 @@ class SwinTransformer(_SwinTransformer):
 
     * relative-position tables resized on load (window 7 to 12, ...), without
       scipy, and on request (:meth:`set_window_size`)
-    * maps smaller than the window (small crops): the window shrinks, unless
-      ``pad_small_map=True`` asks for mmseg's and mmdet's padding
+    * maps smaller than the window (small crops): the window shrinks, with a
+      warning for each stage, unless ``pad_small_map=True`` asks for mmseg's
+      and mmdet's padding
     * non-reentrant activation checkpointing
 
     Args:
@@ -226,9 +272,10 @@ class SwinTransformer(_SwinTransformer):
             )
         super().__init__(settings, img_size, out_indices=found, **kwargs)
         self.table_mode = table_mode
-        for stage in self.stages:
+        noted = _Noted()
+        for index, stage in enumerate(self.stages):
             stage.blocks = ModuleList(
-                [AnySizeSwinBlock(block) for block in stage.blocks]
+                [AnySizeSwinBlock(b, index, noted) for b in stage.blocks]
             )
 
     def init_weights(self) -> None:

@@ -4,7 +4,6 @@ from typing import (
     Any,
     Dict,
     List,
-    NamedTuple,
     Optional,
     Sequence,
     Tuple,
@@ -28,29 +27,9 @@ from mmdense.utils.position import (
 )
 
 from .pretrained import is_loaded, pretrained_last
+from .tokens import Tokens
 
 _ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
-
-
-class Tokens(NamedTuple):
-    """Tokens of one layer.
-
-    Attributes:
-        cls (Tensor or None): Class token ``(B, C)``; None without one.
-        patches (Tensor): Patch tokens ``(B, N, C)``, row by row.
-        hw (Tuple[int, int]): Patch grid, ``N = H * W``.
-    """
-
-    cls: Optional[Tensor]
-    patches: Tensor
-    hw: Tuple[int, int]
-
-    @property
-    def featmap(self) -> Tensor:
-        """Patch tokens as a map ``(B, C, H, W)``."""
-        batch, _, channels = self.patches.shape
-        grid = self.patches.reshape(batch, *self.hw, channels)
-        return grid.permute(0, 3, 1, 2)
 
 
 def _layer_indices(

@@ -1,5 +1,8 @@
 """Self-supervised methods, one file each."""
 
+from .dino import DINO
 from .local_global import LocalGlobal
+from .moby import MoBY
+from .selfpatch import SelfPatch
 
-__all__ = ['LocalGlobal']
+__all__ = ['DINO', 'LocalGlobal', 'MoBY', 'SelfPatch']
