@@ -155,7 +155,8 @@ def _from_config(path: str) -> nn.Module:
 
     cfg = Config.fromfile(path)
     init_default_scope(cfg.get('default_scope', 'mmdense'))
-    backbone = cfg.model.backbone
+    # a wrapped method has the backbone one level down
+    backbone = cfg.model.get('backbone') or cfg.model.method.backbone
     backbone.pop('init_cfg', None)
     return MODELS.build(backbone)
 

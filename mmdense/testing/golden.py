@@ -32,6 +32,8 @@ from mmengine.logging import MMLogger
 from .golden_cases import CASES
 
 PASSED, FAILED, ABSENT = 'pass', 'FAIL', 'not implemented'
+# groups of arrays that are results
+COMPARED = ('out', 'grad', 'gradclip', 'ema')
 
 
 @dataclass
@@ -175,7 +177,7 @@ def replay(folder: Path, case: Mapping[str, Any]) -> Result:
             file = folder / case.get('file', f'{name}.npz')
             with np.load(file, allow_pickle=False) as stored:
                 arrays = {k: stored[k] for k in stored.files}
-        outputs = [k for k in arrays if k.split('/')[0] in ('out', 'grad')]
+        outputs = [k for k in arrays if k.split('/')[0] in COMPARED]
         torch.manual_seed(0)
         good, text = judge(function(dict(case), arrays), len(outputs))
     except Exception as error:

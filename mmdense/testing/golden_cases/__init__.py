@@ -13,8 +13,13 @@ CASES = {
     'checkpoint_keys': 'backbones',
     'depth_losses': 'depth',
     'depth_metrics': 'depth',
+    'dino_head': 'selfsup_parts',
+    'dino_step': 'selfsup',
     'dino_vit': 'backbones',
+    'moby': 'selfsup_parts',
     'pos_embed': 'backbones',
+    'selfpatch_head': 'selfsup_parts',
+    'selfpatch_step': 'selfsup',
     'selfpatch_vit': 'backbones',
 }
 

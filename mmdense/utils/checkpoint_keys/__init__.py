@@ -12,6 +12,13 @@ from .layouts import (
     from_canonical,
     to_canonical,
 )
+from .pretraining import (
+    TrainingState,
+    official_file,
+    official_state,
+    own_state,
+    read_training,
+)
 from .sources import BackboneSource, extract_backbone
 
 __all__ = [
@@ -20,9 +27,14 @@ __all__ = [
     'CheckpointKeyError',
     'Coverage',
     'CoverageError',
+    'TrainingState',
     'compare',
     'detect_layout',
     'extract_backbone',
     'from_canonical',
+    'official_file',
+    'official_state',
+    'own_state',
+    'read_training',
     'to_canonical',
 ]

@@ -20,7 +20,14 @@ _SIGNATURE = re.compile(
     r'|layers\.\d+\.attn\.(?:attn\.in_proj_|qkv\.)'
     r'|layer1\.0\.conv1\.)'
 )
-_NO_BACKBONE = re.compile(r'head|neck|decoder|predictor|projector|generator\.')
+_NO_BACKBONE = re.compile(
+    r'head|neck|pool\.|decoder|predictor|projector|generator\.'
+)
+# Parts of a method beside a backbone whose keys have no prefix.
+_BESIDE = re.compile(
+    r'^(ca_head|c_head|p_head|patch_head|neck|pool|predictor|projector'
+    r'|teacher|loss_module|patch_loss)\.'
+)
 _TEACHER = re.compile(r'teacher|momentum|target|ema|encoder_k|key_encoder')
 BRANCHES = ('student', 'teacher')
 
@@ -31,8 +38,9 @@ class BackboneSource:
 
     Attributes:
         kind (str): What wrote the file: ``'dino'``, ``'selfpatch'``,
-            ``'mocov3'``, ``'semcl'``, ``'moby'``, ``'mmengine'``,
-            ``'mmdense'`` (an export), ``'dpt'`` or ``'backbone'``.
+            ``'moby'`` (official or ours), ``'mocov3'``, ``'semcl'``,
+            ``'mmengine'`` (a runner of another method), ``'mmdense'`` (an
+            export), ``'dpt'`` or ``'backbone'``.
         branch (str): ``'student'``, ``'teacher'`` or ``'single'``.
         prefix (str): What the backbone's keys started with.
         arch (str): ``'vit'``, ``'swin'``, ``'resnet'`` or ``'other'``.
@@ -69,7 +77,8 @@ def strip_wrappers(key: str) -> str:
     return key
 
 
-def _tensors(value: Any) -> StateDict:
+def tensors_of(value: Any) -> StateDict:
+    """Tensors of a dict, wrappers stripped from their keys."""
     if not isinstance(value, Mapping):
         return {}
     return {
@@ -79,14 +88,27 @@ def _tensors(value: Any) -> StateDict:
     }
 
 
-def _unwrap(checkpoint: Any) -> Tuple[StateDict, str]:
-    """Tensors of a file under flat keys, and the container's name."""
+def flat_tensors(checkpoint: Any) -> Tuple[StateDict, str]:
+    """Tensors of a file under flat keys, without wrappers.
+
+    Args:
+        checkpoint (dict): What the file holds.
+
+    Returns:
+        Tuple[Dict[str, Tensor], str]: Entries, those of ``student`` and
+        ``teacher`` behind ``'student.'`` and ``'teacher.'``; and the name of
+        the container: ``'student/teacher'``, ``'state_dict'``, ``'model'``,
+        ... or ``''``.
+
+    Raises:
+        CheckpointKeyError: If it holds no tensors where they usually are.
+    """
     if not isinstance(checkpoint, Mapping):
         raise CheckpointKeyError(
             f'The checkpoint holds a {type(checkpoint).__name__}, not a dict '
             'of tensors. Save model.state_dict() instead of the model.'
         )
-    pair = {k: _tensors(checkpoint.get(k)) for k in ('student', 'teacher')}
+    pair = {k: tensors_of(checkpoint.get(k)) for k in ('student', 'teacher')}
     if pair['student'] or pair['teacher']:
         flat = {
             f'{branch}.{key}': value
@@ -95,12 +117,12 @@ def _unwrap(checkpoint: Any) -> Tuple[StateDict, str]:
         }
         return flat, 'student/teacher'
     for name in _CONTAINERS:
-        state = _tensors(checkpoint.get(name))
+        state = tensors_of(checkpoint.get(name))
         if state:
-            ema = _tensors(checkpoint.get('ema_state_dict'))
+            ema = tensors_of(checkpoint.get('ema_state_dict'))
             state.update({f'ema_model.{k}': v for k, v in ema.items()})
             return state, name
-    state = _tensors(checkpoint)
+    state = tensors_of(checkpoint)
     if not state:
         raise CheckpointKeyError(
             'The checkpoint holds no tensors where they are usually found. '
@@ -119,11 +141,11 @@ def _kind(state: StateDict, container: str, checkpoint: Any) -> str:
     def has(text: str) -> bool:
         return any(text in key for key in state)
 
-    if has('ca_head.'):
+    if has('ca_head.') or has('method.backbone.'):
         return 'selfpatch'
     if container == 'student/teacher' or has('.last_layer.'):
         return 'dino'
-    if has('queue1') and has('encoder_k.'):
+    if has('queue1') and (has('encoder_k.') or has('loss_module.')):
         return 'moby'
     if has('base_encoder.'):
         return 'mocov3' if container == 'state_dict' else 'semcl'
@@ -169,7 +191,7 @@ def _found_branches(state: StateDict) -> Dict[str, str]:
 
 
 def _choose(
-    found: Dict[str, str], branch: Optional[str], kind: str
+    found: Dict[str, str], branch: Optional[str], prefer_teacher: bool
 ) -> Tuple[str, str]:
     if branch is not None and branch not in BRANCHES:
         raise CheckpointKeyError(
@@ -180,16 +202,18 @@ def _choose(
     if branch is not None:
         if branch not in found:
             raise CheckpointKeyError(
-                f'This {kind} file has no {branch} branch, only: '
+                f'This file has no {branch} branch, only: '
                 f'{", ".join(sorted(found))}. Leave branch out.'
             )
         return branch, found[branch]
-    # DINO and SelfPatch release the teacher, the others the trained encoder
-    order = ['student', 'teacher']
-    if kind in ('dino', 'selfpatch'):
-        order.reverse()
+    order = BRANCHES[::-1] if prefer_teacher else BRANCHES
     chosen = next(name for name in order if name in found)
     return chosen, found[chosen]
+
+
+def _bare(state: StateDict) -> StateDict:
+    """Backbone whose keys have no prefix, without what is beside it."""
+    return {k: v for k, v in state.items() if not _BESIDE.match(k)}
 
 
 def _explicit_prefix(state: StateDict, prefix: str) -> str:
@@ -227,13 +251,15 @@ def extract_backbone(
 
     Knows the files of DINO, SelfPatch, MoCo v3, SemCL, MoBY, DeiT, timm,
     official Swin, torchvision, DPT, of mmengine runners (also momentum
-    branches and ``EMAHook``) and of this package's export.
+    branches, ``EMAHook`` and the methods of this package) and of this
+    package's export.
 
     Args:
         checkpoint (dict): What the file holds.
         branch (str, optional): ``'student'`` or ``'teacher'``. Defaults to
             None: the teacher of DINO and SelfPatch, the trained encoder of
-            the others. Ignored for files of a single backbone.
+            the others and of SelfPatch on MoBY. Ignored for files of a
+            single backbone.
         prefix (str, optional): Take the keys below this prefix instead of
             looking for the backbone.
 
@@ -244,17 +270,22 @@ def extract_backbone(
         CheckpointKeyError: If there is no such branch, prefix or backbone,
             or it is one that a plain ViT cannot hold.
     """
-    state, container = _unwrap(checkpoint)
+    state, container = flat_tensors(checkpoint)
     kind = _kind(state, container, checkpoint)
     if prefix:
         chosen, start = branch or 'single', _explicit_prefix(state, prefix)
     else:
-        chosen, start = _choose(_found_branches(state), branch, kind)
-    backbone = _below(state, start) if start else dict(state)
+        # DINO and SelfPatch release the teacher, the others, also SelfPatch
+        # on MoBY, the trained encoder
+        prefer = kind in ('dino', 'selfpatch')
+        prefer = prefer and not any('loss_module.queue1' in k for k in state)
+        chosen, start = _choose(_found_branches(state), branch, prefer)
+    backbone = _below(state, start) if start else _bare(state)
     arch, layout = detect_layout(backbone)
     _refuse(backbone, kind)
     meta = checkpoint.get('meta') if kind == 'mmdense' else None
-    dropped = [k for k in state if start and not k.startswith(start)]
+    kept = {start + key for key in backbone}
+    dropped = [key for key in state if key not in kept]
     return BackboneSource(
         kind=kind,
         branch=chosen,
