@@ -1,5 +1,19 @@
 """Models of mmdense: backbones, necks, heads, losses, methods."""
 
-from . import backbones, heads, losses, necks, selfsup
+from . import (
+    backbones,
+    data_preprocessors,
+    heads,
+    losses,
+    necks,
+    selfsup,
+)
 
-__all__ = ['backbones', 'heads', 'losses', 'necks', 'selfsup']
+__all__ = [
+    'backbones',
+    'data_preprocessors',
+    'heads',
+    'losses',
+    'necks',
+    'selfsup',
+]

@@ -1,13 +1,19 @@
-"""Measure a multi-view pipeline beside the stock one it replaces.
+"""Measure a multi-view pipeline beside those that make the same views.
 
-Both make the same views of the same files, with one thread each, in turns;
-the medians over the rounds are compared. Normalisation happens on the device
-in both and is not measured.
+All make the same views of the same files, with one thread each, in turns;
+the medians over the rounds are compared (CPU time tells the same when other
+programs disturb). ``stock`` is mmpretrain's
+``MultiView``; ``lightly`` is the ``DINOTransform`` of the package of that
+name, for configs with DINO's three kinds of crops. Normalisation is left out
+everywhere; crops are uint8 in mmdense and stock, float32 in lightly.
 
 Examples:
     python tools/analysis_tools/benchmark_loader.py CONFIG \
         --source-size 500x375 1600x1200
     python tools/analysis_tools/benchmark_loader.py CONFIG --workers 4
+    python tools/analysis_tools/benchmark_loader.py \
+        configs/_base_/datasets/imagenet_multi_crop.py \
+        --peers stock lightly --source-size 512x512
 """
 
 import argparse
@@ -25,7 +31,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmengine.registry import init_default_scope
-from torch.utils.data import DataLoader, Subset
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, Subset
 
 import mmdense  # noqa: F401
 from mmdense.datasets import UnlabeledImages
@@ -42,15 +49,20 @@ def parse_args():
     )
     parser.add_argument('config', help='config with MultiViewCrops')
     parser.add_argument(
+        '--peers',
+        nargs='+',
+        default=['stock'],
+        choices=['stock', 'lightly'],
+        help='what to measure beside mmdense (default: stock)',
+    )
+    parser.add_argument(
         '--workers',
         type=int,
         default=0,
         help='0: the pipeline alone, in this process; otherwise through a '
         'DataLoader with so many workers (default: %(default)s)',
     )
-    parser.add_argument(
-        '--samples', type=int, default=100, help='images per round'
-    )
+    parser.add_argument('--samples', type=int, default=100, help='in a round')
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--batch-size', type=int, default=32)
     parser.add_argument(
@@ -106,7 +118,7 @@ def stock_pipeline(views):
                 scale=view.shape[::-1],
                 crop_ratio_range=view.scale,
                 aspect_ratio_range=view.ratio,
-                interpolation='bicubic',
+                interpolation=view.interpolation,
                 backend='pillow',
             ),
             dict(type='mmcv.RandomFlip', prob=view.flip_prob),
@@ -147,6 +159,50 @@ def stock_pipeline(views):
         ),
         dict(type='mmpretrain.PackInputs'),
     ]
+
+
+class LightlyImages(Dataset):
+    """Files through lightly's ``DINOTransform`` with the same views."""
+
+    def __init__(self, files, views):
+        from lightly.transforms.dino_transform import DINOTransform
+
+        if [view.num for view in views[:-1]] != [1, 1] or any(
+            view.interpolation != 'bicubic' for view in views
+        ):
+            raise ValueError(
+                'DINOTransform makes two global crops, and local ones; the '
+                'config has other views'
+            )
+        _, second, local = views
+        # factors are halved inside, in one kind of view whatever is asked
+        self.transform = DINOTransform(
+            global_crop_size=second.size,
+            global_crop_scale=second.scale,
+            local_crop_size=local.size,
+            local_crop_scale=local.scale,
+            n_local_views=local.num,
+            hf_prob=second.flip_prob,
+            cj_prob=second.jitter_prob,
+            cj_strength=0.5,
+            cj_bright=2 * second.brightness,
+            cj_contrast=2 * second.contrast,
+            cj_sat=2 * second.saturation,
+            cj_hue=2 * second.hue,
+            random_gray_scale=second.gray_prob,
+            gaussian_blur=tuple(view.blur_prob for view in views),
+            sigmas=second.sigma,
+            solarization_prob=second.solarize_prob,
+            normalize=None,
+        )
+        self.files = files
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, index):
+        with Image.open(self.files[index]) as image:
+            return dict(inputs=self.transform(image.convert('RGB')))
 
 
 class Stopwatch:
@@ -191,13 +247,14 @@ def instrument_ours(dataset, watch):
 
 
 def seconds_per_image(dataset, args):
-    """One round: seconds per image of one worker."""
+    """One round: seconds and CPU seconds per image of one worker."""
     indices = [i % len(dataset) for i in range(args.samples)]
     if args.workers == 0:
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         for index in indices:
             dataset[index]
-        return (time.perf_counter() - start) / args.samples
+        elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
+        return elapsed / args.samples, cpu / args.samples
     loader = DataLoader(
         Subset(dataset, indices),
         batch_size=args.batch_size,
@@ -210,61 +267,90 @@ def seconds_per_image(dataset, args):
     start = time.perf_counter()
     for _ in loader:
         pass
-    elapsed = time.perf_counter() - start
-    return elapsed * args.workers / args.samples
+    elapsed = (time.perf_counter() - start) * args.workers / args.samples
+    return elapsed, float('nan')  # the workers' CPU time is not known here
+
+
+def make_datasets(paths, pipeline, peers):
+    """One data set for each pipeline, by name; ours is the last."""
+    views = TRANSFORMS.build(pipeline[0]).policies
+    ours = UnlabeledImages(paths, pipeline=pipeline)
+    files = [ours.get_data_info(i)['img_path'] for i in range(len(ours))]
+    datasets = {}
+    for peer in peers:
+        try:
+            if peer == 'stock':
+                stock = stock_pipeline(views)
+                datasets[peer] = UnlabeledImages(paths, pipeline=stock)
+            else:
+                datasets[peer] = LightlyImages(files, views)
+        except ImportError as error:
+            print(
+                f'{peer} is left out: {error}. To install it beside the '
+                'environment:\n  pip install --no-deps --target PEERS -r '
+                'requirements/peers.txt\nand put that folder on PYTHONPATH.'
+            )
+        except ValueError as error:
+            print(f'{peer} is left out: {error}.')
+    return {**datasets, 'mmdense': ours}
+
+
+def stages_of(name, dataset, args):
+    """Milliseconds per image of each stage."""
+    watch = Stopwatch()
+    instrument = instrument_ours if name == 'mmdense' else instrument_stock
+    instrument(dataset, watch)
+    start = time.perf_counter()
+    for index in range(args.samples):
+        dataset[index % len(dataset)]
+    total = time.perf_counter() - start
+    watch.seconds['other'] = total - sum(watch.seconds.values())
+    return {
+        stage: watch.seconds[stage] / args.samples * 1e3 for stage in STAGES
+    }
 
 
 def compare(paths, pipeline, args):
-    """Rounds in turns, then the stages of each; prints and returns them."""
-    views = TRANSFORMS.build(pipeline[0]).policies
-    datasets = dict(
-        stock=UnlabeledImages(paths, pipeline=stock_pipeline(views)),
-        mmdense=UnlabeledImages(paths, pipeline=pipeline),
-    )
+    """Rounds in turns, then the stages; returns the numbers."""
+    datasets = make_datasets(paths, pipeline, args.peers)
     for dataset in datasets.values():
         for index in range(min(5, len(dataset))):
             dataset[index]
-    times = dict(stock=[], mmdense=[])
+    times = {name: [] for name in datasets}
     for _ in range(args.rounds):
         for name, dataset in datasets.items():
             times[name].append(seconds_per_image(dataset, args))
-    result = dict(stages={})
-    for name, instrument in (
-        ('stock', instrument_stock),
-        ('mmdense', instrument_ours),
-    ):
-        watch = Stopwatch()
-        instrument(datasets[name], watch)
-        start = time.perf_counter()
-        for index in range(args.samples):
-            datasets[name][index % len(datasets[name])]
-        total = time.perf_counter() - start
-        watch.seconds['other'] = total - sum(watch.seconds.values())
-        result['stages'][name] = {
-            stage: watch.seconds[stage] / args.samples * 1e3
-            for stage in STAGES
-        }
-        result[name] = 1 / statistics.median(times[name])
-        result[f'{name}_rounds'] = [1 / t for t in times[name]]
-    ratios = [s / o for s, o in zip(times['stock'], times['mmdense'])]
-    result['ratio'] = statistics.median(ratios)
-    result['ratio_range'] = [min(ratios), max(ratios)]
+    times = {name: np.array(pairs).T for name, pairs in times.items()}
+    keys = ('rates', 'rounds', 'ratios', 'ratio_ranges', 'cpu_ratios')
+    result = {key: {} for key in (*keys, 'stages')}
+    for name, dataset in datasets.items():
+        result['rounds'][name] = rounds = (1 / times[name][0]).tolist()
+        result['rates'][name] = statistics.median(rounds)
+        if name != 'mmdense':
+            ratios = times[name] / times['mmdense']
+            wall, cpu = np.median(ratios, axis=1).tolist()
+            result['ratios'][name], result['cpu_ratios'][name] = wall, cpu
+            ordered = sorted(ratios[0].tolist())
+            result['ratio_ranges'][name] = [ordered[0], ordered[-1]]
+        if name != 'lightly':
+            result['stages'][name] = stages_of(name, dataset, args)
     return result
 
 
 def show(title, result, args):
-    print(f'\n{title}')
-    for name in ('stock', 'mmdense'):
-        rounds = result[f'{name}_rounds']
+    print(f'\n{title}, workers={args.workers}, one thread each')
+    for name, rate in result['rates'].items():
+        rounds = result['rounds'][name]
         print(
-            f'  {name:8s}{result[name]:8.1f} images/s per worker '
+            f'  {name:8s}{rate:8.1f} images/s per worker '
             f'(rounds {min(rounds):.1f} to {max(rounds):.1f})'
         )
-    low, high = result['ratio_range']
-    print(
-        f'  ratio   {result["ratio"]:8.2f} (rounds {low:.2f} to {high:.2f}), '
-        f'workers={args.workers}, one thread each'
-    )
+    for peer, ratio in result['ratios'].items():
+        low, high = result['ratio_ranges'][peer]
+        print(
+            f'  mmdense / {peer:8s}{ratio:6.2f} (rounds {low:.2f} to '
+            f'{high:.2f}); by CPU time {result["cpu_ratios"][peer]:.2f}'
+        )
     print('  ms/image' + ''.join(f'{stage:>9s}' for stage in STAGES))
     for name, stages in result['stages'].items():
         print(f'  {name:8s}' + ''.join(f'{stages[s]:9.2f}' for s in STAGES))

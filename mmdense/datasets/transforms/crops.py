@@ -4,11 +4,11 @@ import math
 import random
 from typing import NamedTuple, Sequence, Tuple
 
-import cv2
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+INTERPOLATIONS = ('bicubic', 'bilinear')
 _TRIES = 10
 
 
@@ -126,14 +126,14 @@ def crop_resize(
     box: CropBox,
     size: Tuple[int, int],
     reduction: int = 1,
+    interpolation: str = 'bicubic',
 ) -> np.ndarray:
-    """Cut a box and resize it, bicubic with antialiasing.
+    """Cut a box and resize it with antialiasing.
 
-    The filter of Pillow's bicubic ``resize`` of the cut box, about five
-    times faster (torch has it in fixed point with vector instructions):
-    results differ by one level at most, except that overshoots of very
-    rough images may be cut in another order when one side shrinks and the
-    other grows.
+    The filter of Pillow's ``resize`` of the cut box, about five times faster
+    (torch has it in fixed point with vector instructions): results differ by
+    one level at most, except that bicubic overshoots of very rough images
+    may be cut in another order when one side shrinks and the other grows.
 
     Args:
         image (np.ndarray): RGB ``(H, W, 3)``, uint8.
@@ -142,6 +142,8 @@ def crop_resize(
         size (Tuple[int, int]): Output ``(height, width)``.
         reduction (int): ``image`` is the full image reduced by this factor.
             Defaults to 1.
+        interpolation (str): One of :data:`INTERPOLATIONS`. Defaults to
+            'bicubic'.
 
     Returns:
         np.ndarray: ``(height, width, 3)``, uint8.
@@ -152,13 +154,14 @@ def crop_resize(
     part = image[top:bottom, left:right]
     if part.shape[:2] == tuple(size):
         return part.copy()
-    planes = F.interpolate(
-        torch.from_numpy(part).permute(2, 0, 1)[None],
+    # the batch axis first: torch then sees channels_last, and keeps it
+    resized = F.interpolate(
+        torch.from_numpy(part)[None].permute(0, 3, 1, 2),
         size=tuple(size),
-        mode='bicubic',
+        mode=interpolation,
         antialias=True,
-    )[0].numpy()
-    return cv2.merge([planes[0], planes[1], planes[2]])
+    )
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
 def to_view(

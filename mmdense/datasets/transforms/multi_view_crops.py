@@ -63,6 +63,9 @@ class MultiViewCrops(BaseTransform):
             ``LoadImageFromFile`` gives.
         backend_args (dict, optional): File backend of mmengine. Defaults to
             None, the local disk.
+        crop_only (bool): Only crop and resize; the flips and colours of
+            ``views`` are left to :class:`mmdense.MultiCropPreprocessor`,
+            which takes the same ``views``. Defaults to False.
 
     Raises:
         ValueError: If there are no views or an argument is out of range.
@@ -76,6 +79,7 @@ class MultiViewCrops(BaseTransform):
         reduce: bool = True,
         channel_order: str = 'bgr',
         backend_args: Optional[dict] = None,
+        crop_only: bool = False,
     ) -> None:
         if channel_order not in ('rgb', 'bgr'):
             raise ValueError(
@@ -84,6 +88,8 @@ class MultiViewCrops(BaseTransform):
         self.policies = [_policy(view) for view in views]
         if not self.policies:
             raise ValueError('MultiViewCrops.views is empty.')
+        if crop_only:
+            self.policies = [policy.crop_only() for policy in self.policies]
         self.plan: List[ViewPolicy] = []
         for policy in self.policies:
             self.plan += [policy] * policy.num

@@ -6,17 +6,15 @@ vectorised passes. Operations that map every channel by itself are lookup
 tables; tables in a row are merged before they touch pixels.
 """
 
-import math
-from functools import lru_cache
 from typing import Optional, Sequence
 
 import cv2
 import numpy as np
 
+from mmdense.utils.pixel_policy import blur_radius
+
 _LUMA = np.array([0.299, 0.587, 0.114])
 _RAMP = np.arange(256, dtype=np.float64)
-# beyond this many sigmas a Gaussian has less than 0.05 % of its weight
-_BLUR_REACH = 3.5
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
@@ -139,25 +137,24 @@ def to_gray(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
-@lru_cache(maxsize=64)
-def _max_radius(side: int) -> int:
-    return max(1, int(0.1 * side) // 2)
-
-
-def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur with the kernel of SimCLR, 10 % of the side at most.
+def gaussian_blur(
+    image: np.ndarray, sigma: float, limit: Optional[float] = 0.1
+) -> np.ndarray:
+    """Gaussian blur.
 
     Taps beyond 3.5 sigma are left out. Edges are mirrored.
 
     Args:
         image (np.ndarray): ``(H, W)`` or ``(H, W, 3)``, uint8.
         sigma (float): Standard deviation in pixels.
+        limit (float, optional): Width of the kernel as a share of the
+            shorter side, at most; None for no limit. Defaults to 0.1, as in
+            SimCLR.
 
     Returns:
         np.ndarray: New image.
     """
-    limit = _max_radius(min(image.shape[:2]))
-    radius = min(limit, max(1, math.ceil(_BLUR_REACH * sigma)))
+    radius = blur_radius(sigma, min(image.shape[:2]), limit)
     kernel = cv2.getGaussianKernel(2 * radius + 1, sigma, cv2.CV_32F)
     # faster than cv2.GaussianBlur, and closer to the float result
     return cv2.sepFilter2D(image, -1, kernel, kernel)

@@ -1,16 +1,16 @@
 """What happens to one view: distributions, draws and their application."""
 
 import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, Optional, Tuple, Union
 
 import cv2
 import numpy as np
 
-from . import photometric
-from .crops import CropBox, crop_resize, sample_crop
+from mmdense.utils.pixel_policy import PixelPolicy, Range
 
-Range = Tuple[float, float]
+from . import photometric
+from .crops import INTERPOLATIONS, CropBox, crop_resize, sample_crop
 
 
 @dataclass
@@ -43,13 +43,11 @@ class ViewDraw:
 
 
 @dataclass
-class ViewPolicy:
+class ViewPolicy(PixelPolicy):
     """Distributions of the augmentations of one kind of view.
 
-    The defaults are the policy of SimCLR at strength 1 (Chen, Kornblith,
-    Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual
-    Representations", ICML 2020, appendix A). Operations are applied in the
-    order of the arguments.
+    A crop, then what :class:`~mmdense.utils.pixel_policy.PixelPolicy` does
+    to its pixels; all arguments of that class are arguments here too.
 
     Args:
         size (int or Tuple[int, int]): Output side, or height and width.
@@ -59,23 +57,9 @@ class ViewPolicy:
             Defaults to (0.08, 1.0).
         ratio (Tuple[float, float]): Width / height of the crop,
             log-uniform. Defaults to (3 / 4, 4 / 3).
-        flip_prob (float): Horizontal flip. Defaults to 0.5.
-        jitter_prob (float): Colour jitter, its four operations in random
-            order. Defaults to 0.8.
-        brightness (float): Factor uniform in [max(0, 1 - b), 1 + b].
-            Defaults to 0.8.
-        contrast (float): As brightness. Defaults to 0.8.
-        saturation (float): As brightness. Defaults to 0.8.
-        hue (float): Shift uniform in [-h, h], share of the colour circle,
-            at most 0.5. Defaults to 0.2.
-        gray_prob (float): Loss of colour. Defaults to 0.2.
-        blur_prob (float): Gaussian blur. Defaults to 0.5.
-        sigma (Tuple[float, float]): Its standard deviation, uniform, in
-            output pixels. Defaults to (0.1, 2.0).
-        solarize_prob (float): Solarisation, as in BYOL and DINO. Defaults
-            to 0.0.
-        solarize_threshold (int): Values from here on are inverted. Defaults
-            to 128.
+        interpolation (str): ``'bicubic'`` (DINO, SimCLR) or ``'bilinear'``
+            (MoBY), both with antialiasing as in Pillow. Defaults to
+            'bicubic'.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -85,49 +69,40 @@ class ViewPolicy:
     num: int = 1
     scale: Range = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)
-    flip_prob: float = 0.5
-    jitter_prob: float = 0.8
-    brightness: float = 0.8
-    contrast: float = 0.8
-    saturation: float = 0.8
-    hue: float = 0.2
-    gray_prob: float = 0.2
-    blur_prob: float = 0.5
-    sigma: Range = (0.1, 2.0)
-    solarize_prob: float = 0.0
-    solarize_threshold: int = 128
+    interpolation: str = 'bicubic'
     shape: Tuple[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         size = self.size
         height, width = (size, size) if isinstance(size, int) else size
         self.shape = (height, width)
-        for name in ('flip', 'jitter', 'gray', 'blur', 'solarize'):
-            value = getattr(self, f'{name}_prob')
-            if not 0 <= value <= 1:
-                raise ValueError(
-                    f'{name}_prob={value}: a probability is in [0, 1].'
-                )
-        for name, low, high in (
-            ('scale', 0.0, 1.0),
-            ('ratio', 0.0, float('inf')),
-            ('sigma', 0.0, float('inf')),
-        ):
-            first, last = getattr(self, name)
-            if not low < first <= last <= high:
-                raise ValueError(
-                    f'{name}={(first, last)}: needs {low:g} < first <= last '
-                    f'<= {high:g}.'
-                )
-        if not 0 <= self.hue <= 0.5:
-            raise ValueError(f'hue={self.hue}: needs 0 <= hue <= 0.5.')
-        for name in ('brightness', 'contrast', 'saturation'):
-            if getattr(self, name) < 0:
-                raise ValueError(f'{name} must not be negative.')
+        self.check_range('scale', high=1.0)
+        self.check_range('ratio')
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f'interpolation={self.interpolation!r}: use one of '
+                f'{INTERPOLATIONS}.'
+            )
         if min(self.shape) < 1 or self.num < 1:
             raise ValueError(
                 f'size={size} and num={self.num} must be positive.'
             )
+
+    def crop_only(self) -> 'ViewPolicy':
+        """The same crops, with their pixels left as they are.
+
+        Returns:
+            ViewPolicy: With all other probabilities at zero.
+        """
+        return replace(
+            self,
+            flip_prob=0.0,
+            jitter_prob=0.0,
+            gray_prob=0.0,
+            blur_prob=0.0,
+            solarize_prob=0.0,
+        )
 
     def draw(self, width: int, height: int) -> ViewDraw:
         """Draw a view of an image from Python's global generator.
@@ -191,7 +166,9 @@ class ViewPolicy:
         self, image: np.ndarray, view: ViewDraw, reduction: int = 1
     ) -> np.ndarray:
         """Crop, resize and flip."""
-        pixels = crop_resize(image, view.box, view.size, reduction)
+        pixels = crop_resize(
+            image, view.box, view.size, reduction, self.interpolation
+        )
         return cv2.flip(pixels, 1) if view.flip else pixels
 
     def recolor(self, pixels: np.ndarray, view: ViewDraw) -> np.ndarray:
@@ -203,7 +180,9 @@ class ViewPolicy:
     def soften(self, pixels: np.ndarray, view: ViewDraw) -> np.ndarray:
         """Blur and solarise."""
         if view.sigma is not None:
-            pixels = photometric.gaussian_blur(pixels, view.sigma)
+            pixels = photometric.gaussian_blur(
+                pixels, view.sigma, self.blur_limit
+            )
         if view.solarize:
             pixels = photometric.solarize(pixels, self.solarize_threshold)
         return pixels

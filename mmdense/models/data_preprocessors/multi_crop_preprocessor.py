@@ -30,8 +30,9 @@ class MultiCropPreprocessor(SelfSupDataPreprocessor):
     check of the crops. With it, the loader only decodes, crops and resizes,
     and flips and colours change here, in training only: in float32, all
     images of one kind of view together, with choices drawn from torch's CPU
-    generator. Results are those of the loader's uint8 operations up to their
-    rounding; the random numbers are others.
+    generator (:class:`mmdense.StepSeedHook` seeds it in each step, so that
+    a resumed run draws the same). Results are those of the loader's uint8
+    operations up to their rounding; the random numbers are others.
 
     Args:
         mean (Sequence[float], optional): Of R, G, B in [0, 255]. Defaults to

@@ -123,6 +123,19 @@ def test_crop_resize__equals_pillow_bicubic(box, size):
     assert ours.dtype == np.uint8 and ours.shape == (*size, 3)
 
 
+@pytest.mark.parametrize('box', [(3, 5, 300, 200), (7, 7, 30, 250)])
+@pytest.mark.parametrize('size', [(64, 64), (96, 48), (224, 224)])
+def test_crop_resize__equals_pillow_bilinear(box, size):
+    image = np.random.RandomState(0).randint(0, 256, (257, 333, 3), np.uint8)
+    left, top, width, height = box
+    ours = crop_resize(image, CropBox(*box), size, interpolation='bilinear')
+    part = Image.fromarray(image).crop((left, top, left + width, top + height))
+    theirs = np.asarray(part.resize(size[::-1], Image.BILINEAR))
+    assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
+    bicubic = crop_resize(image, CropBox(*box), size)
+    assert np.abs(ours.astype(int) - bicubic.astype(int)).max() > 5
+
+
 def test_crop_resize__narrower_and_taller_than_the_view():
     # Pillow shrinks before it enlarges, and cuts overshoots in between
     coarse = np.random.RandomState(0).randint(0, 256, (20, 20, 3), np.uint8)

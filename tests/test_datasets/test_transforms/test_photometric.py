@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as reference
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 from mmdense.datasets.transforms import photometric
 
@@ -101,10 +101,13 @@ def test_color_jitter__order_matters_and_equals_single_steps(images):
     assert len(seen) == 4
 
 
-def test_to_gray__equals_pillow(images):
+def test_to_gray__equals_pillow_and_torchvision(images):
     for image in images:
+        result = photometric.to_gray(image)
         pillow = np.asarray(Image.fromarray(image).convert('L'))
-        assert distance(photometric.to_gray(image), pillow).max() <= 1
+        assert distance(result, pillow).max() <= 1
+        tensor = reference.rgb_to_grayscale(as_tensor(image))[0].numpy()
+        assert distance(result, tensor).max() <= 1
 
 
 @pytest.mark.parametrize('sigma', [0.1, 0.4, 1.0, 1.5, 2.0])
@@ -128,6 +131,31 @@ def test_gaussian_blur__near_pillow(images):
             assert distance(result, pillow).mean() < 2.0
 
 
+@pytest.mark.parametrize('side', [96, 224])
+@pytest.mark.parametrize('sigma', [0.1, 0.5, 1.0, 2.0])
+def test_gaussian_blur__without_limit_is_a_whole_gaussian(side, sigma):
+    image = np.random.RandomState(0).randint(0, 256, (side, side, 3), np.uint8)
+    result = photometric.gaussian_blur(image, sigma, limit=None)
+    exact = reference.gaussian_blur(as_tensor(image), 17, sigma)
+    assert distance(result, as_array(exact)).max() <= 1
+
+
+def test_gaussian_blur__without_limit_is_nearer_to_pillow(images):
+    """Pillow passes three boxes and repeats the edge; ours mirrors it."""
+    limited = []
+    for image in images[:-1]:
+        for sigma in (0.1, 0.5, 1.0, 2.0):
+            blur = ImageFilter.GaussianBlur(sigma)
+            pillow = np.asarray(Image.fromarray(image).filter(blur))
+            result = photometric.gaussian_blur(image, sigma, limit=None)
+            inner = distance(result, pillow)[8:-8, 8:-8]
+            assert inner.mean() < 0.8 and inner.max() <= 8
+        limited.append(distance(photometric.gaussian_blur(image, 2), pillow))
+        limited[-1] = limited[-1].mean() - distance(result, pillow).mean()
+    # at 96 pixels nine taps are too few for a sigma of 2
+    assert np.mean(limited) > 0.1
+
+
 def test_gaussian_blur__keeps_a_constant_and_limits_the_kernel():
     flat = np.full((32, 32, 3), 77, np.uint8)
     assert (photometric.gaussian_blur(flat, 2.0) == 77).all()
@@ -138,10 +166,13 @@ def test_gaussian_blur__keeps_a_constant_and_limits_the_kernel():
 
 
 @pytest.mark.parametrize('threshold', [0, 128, 200, 256])
-def test_solarize__equals_torchvision(images, threshold):
+def test_solarize__equals_torchvision_and_pillow(images, threshold):
     for image in images:
         expected = np.where(image >= threshold, 255 - image, image)
-        assert np.array_equal(photometric.solarize(image, threshold), expected)
+        result = photometric.solarize(image, threshold)
+        assert np.array_equal(result, expected)
+        pillow = ImageOps.solarize(Image.fromarray(image), threshold)
+        assert np.array_equal(result, np.asarray(pillow))
     if threshold == 128:
         tensor = reference.solarize(as_tensor(images[0]), threshold)
         result = photometric.solarize(images[0], threshold)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mmdense.datasets.transforms import photometric
+from mmdense.datasets.transforms.crops import crop_resize
 from mmdense.datasets.transforms.view_policy import ViewPolicy
 
 
@@ -103,6 +104,44 @@ def test_apply__leaves_the_source_alone():
     assert np.array_equal(image, before)
 
 
+@pytest.mark.parametrize('interpolation', ['bicubic', 'bilinear'])
+def test_crop_only__leaves_the_crop(interpolation):
+    image = np.random.RandomState(0).randint(0, 256, (60, 90, 3), np.uint8)
+    policy = ViewPolicy(
+        size=24, solarize_prob=1.0, flip_prob=1.0, interpolation=interpolation
+    )
+    plain = policy.crop_only()
+    random.seed(5)
+    for _ in range(20):
+        view = plain.draw(90, 60)
+        assert view.jitter is None and view.sigma is None
+        assert not (view.flip or view.gray or view.solarize)
+        expected = crop_resize(
+            image, view.box, (24, 24), interpolation=interpolation
+        )
+        assert np.array_equal(plain.apply(image, view), expected)
+    # the boxes are those of the whole policy
+    random.seed(6)
+    first = plain.draw(90, 60).box
+    random.seed(6)
+    assert policy.draw(90, 60).box == first
+    assert policy.solarize_prob == 1.0
+
+
+def test_apply__blur_limit_reaches_the_blur():
+    image = np.random.RandomState(0).randint(0, 256, (64, 64, 3), np.uint8)
+    settings = dict(size=64, scale=(1.0, 1.0), ratio=(1.0, 1.0))
+    results = {}
+    for limit in (0.1, None):
+        policy = ViewPolicy(blur_limit=limit, **settings)
+        view = policy.crop_only().draw(64, 64)
+        view.sigma = 2.0
+        results[limit] = policy.apply(image, view)
+        expected = photometric.gaussian_blur(image, 2.0, limit)
+        assert np.array_equal(results[limit], expected)
+    assert not np.array_equal(results[0.1], results[None])
+
+
 @pytest.mark.parametrize(
     'wrong, message',
     [
@@ -114,6 +153,8 @@ def test_apply__leaves_the_source_alone():
         (dict(hue=0.7), 'hue'),
         (dict(contrast=-0.1), 'contrast'),
         (dict(size=0), 'size'),
+        (dict(interpolation='nearest'), 'interpolation'),
+        (dict(blur_limit=0.0), 'blur_limit'),
     ],
 )
 def test_policy__refuses_bad_values(wrong, message):

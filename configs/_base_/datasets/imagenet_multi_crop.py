@@ -1,0 +1,54 @@
+# ImageNet-1k train, labels unused, ten crops: 2 of 224 px and 8 of 96 px.
+# The augmentation of DINO (Caron et al., "Emerging Properties in
+# Self-Supervised Vision Transformers", ICCV 2021) with SelfPatch's share of
+# the area: 0.25 to 1 for global crops and 0.05 to 0.25 for local ones. DINO's
+# own script defaults to scale=(0.4, 1.0) and scale=(0.05, 0.4).
+data_root = 'data/imagenet/train'
+
+# in every view
+augmentation = dict(
+    ratio=(3 / 4, 4 / 3),
+    interpolation='bicubic',
+    flip_prob=0.5,
+    jitter_prob=0.8,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.2,
+    hue=0.1,
+    gray_prob=0.2,
+    # sigma in pixels; the whole Gaussian
+    sigma=(0.1, 2.0),
+    blur_limit=None,
+)
+views = [
+    dict(size=224, scale=(0.25, 1.0), blur_prob=1.0, **augmentation),
+    dict(
+        size=224,
+        scale=(0.25, 1.0),
+        blur_prob=0.1,
+        solarize_prob=0.2,
+        **augmentation,
+    ),
+    dict(num=8, size=96, scale=(0.05, 0.25), blur_prob=0.5, **augmentation),
+]
+
+train_pipeline = [
+    dict(type='mmdense.MultiViewCrops', views=views),
+    dict(type='mmpretrain.PackInputs'),
+]
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='mmdense.SeededSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='mmdense.UnlabeledImages',
+        paths='.',
+        data_root=data_root,
+        cache_file='work_dirs/image_index/imagenet_train.npz',
+        pipeline=train_pipeline,
+    ),
+)
