@@ -2,6 +2,22 @@
 
 from .collapse_monitor_hook import CollapseMonitorHook
 from .data_report_hook import DataReportHook
+from .feature_monitor_hook import FeatureMonitorHook
+from .freeze_last_layer_hook import FreezeLastLayerHook
+from .momentum_update_hook import MomentumUpdateHook
+from .non_finite_loss_hook import NonFiniteLossHook
+from .patch_match_monitor_hook import PatchMatchMonitorHook
+from .resume_check_hook import ResumeCheckHook
 from .step_seed_hook import StepSeedHook
 
-__all__ = ['CollapseMonitorHook', 'DataReportHook', 'StepSeedHook']
+__all__ = [
+    'CollapseMonitorHook',
+    'DataReportHook',
+    'FeatureMonitorHook',
+    'FreezeLastLayerHook',
+    'MomentumUpdateHook',
+    'NonFiniteLossHook',
+    'PatchMatchMonitorHook',
+    'ResumeCheckHook',
+    'StepSeedHook',
+]

@@ -9,6 +9,8 @@ from torch import nn
 
 from mmdense.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
+from .grouped_constructor import settings_of
+
 Depth = Callable[[str], Tuple[int, int]]
 
 
@@ -135,7 +137,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             group['lr'] = group.get('lr', self.lr) * scale
             group['layer_depth'] = index
             group['lr_scale'] = scale
-            known = merged.setdefault(_settings(group), group)
+            known = merged.setdefault(settings_of(group), group)
             if known is not group:
                 known['params'].extend(group['params'])
         params.extend(merged.values())
@@ -156,12 +158,3 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             + '\n'.join(lines),
             logger='current',
         )
-
-
-def _settings(group: Dict[str, Any]) -> Tuple:
-    """What two groups must share to be one."""
-    return tuple(
-        (key, repr(value))
-        for key, value in sorted(group.items())
-        if key != 'params'
-    )
