@@ -86,7 +86,7 @@ _CHECKED_KEYWORDS = {
     )
 }
 # built by attribute look-up rather than through a registry
-_NO_REGISTRY = {'roi_layer', 'nms', 'augments'}
+_NO_REGISTRY = {'roi_layer', 'nms', 'augments', 'clip_grad'}
 # dicts whose entries belong to a library without a registry
 _FOREIGN = {'Albu', 'Albumentations'}
 # popped by whoever builds the dict
@@ -305,7 +305,11 @@ def _check_untyped(cfg: ConfigDict, skip: Tuple[str, ...]) -> List[str]:
     wrapper = cfg.get('optim_wrapper') or {}
     ours = 'LayerDecayOptimWrapperConstructor'
     constructor = str(wrapper.get('constructor') or '').rsplit('.', 1)[-1]
-    if constructor in ('', 'DefaultOptimWrapperConstructor', ours):
+    plain = (
+        *('', 'DefaultOptimWrapperConstructor'),
+        'GroupedOptimWrapperConstructor',
+    )
+    if constructor in (*plain, ours):
         known = (
             _PARAMWISE | {'layer_decay_rate'}
             if constructor == ours

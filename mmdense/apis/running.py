@@ -1,6 +1,7 @@
 """Prepare a config for training or testing and build its runner."""
 
 import glob
+import inspect
 import os
 import os.path as osp
 import sys
@@ -10,9 +11,10 @@ from typing import Any, Optional, Tuple
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, OPTIM_WRAPPERS, RUNNERS, Registry
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from ..engine.optimizers import OptimWrapper
 from ..utils.checkpoint import TRUST_VARIABLE
 from ..utils.errors import UserError
 from .config_check import ConfigError, check_config
@@ -84,15 +86,22 @@ def set_loader_defaults(
 
 
 def set_amp(cfg: Config) -> None:
-    """Train in mixed precision, unless the config does already."""
+    """Train in mixed precision, unless the config does already.
+
+    Args:
+        cfg (Config): Changed in place; a wrapper of mmdense stays one.
+
+    Raises:
+        ConfigError: If the optimiser wrapper is of another kind.
+    """
     wrapper = cfg.optim_wrapper
-    kind = wrapper.get('type', 'OptimWrapper').rsplit('.', 1)[-1]
+    scope, _, kind = wrapper.get('type', 'OptimWrapper').rpartition('.')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise ConfigError(
             f'--amp does not fit optim_wrapper.type={wrapper.type!r}: only '
             'OptimWrapper can be replaced by AmpOptimWrapper.'
         )
-    wrapper.type = 'AmpOptimWrapper'
+    wrapper.type = f'{scope}.AmpOptimWrapper' if scope else 'AmpOptimWrapper'
     wrapper.setdefault('loss_scale', 'dynamic')
 
 
@@ -103,6 +112,40 @@ def add_hook(cfg: Config, kind: str) -> None:
     if not any(h['type'].rsplit('.', 1)[-1] == short for h in hooks):
         hooks.append(ConfigDict(type=kind))
     cfg.custom_hooks = hooks
+
+
+def _class_of(cfg: Config, key: str, registry: Registry) -> Any:
+    """What the ``type`` of a config's part builds, None if unknown."""
+    part = cfg.get(key, None)
+    if not isinstance(part, dict):
+        return type(part)
+    kind = part.get('type', 'OptimWrapper')
+    if not isinstance(kind, str):
+        return kind
+    scope = cfg.get('default_scope') or 'mmengine'
+    with registry.switch_scope_and_registry(scope) as switched:
+        return switched.get(kind)
+
+
+def add_training_hooks(cfg: Config) -> None:
+    """Add the hooks that a training run of mmdense should not go without.
+
+    A hook that the config has keeps its settings.
+
+    Args:
+        cfg (Config): With ``model``, ``train_dataloader`` and
+            ``optim_wrapper``; changed in place.
+    """
+    # a resumed run has to draw the random numbers of an uninterrupted one
+    add_hook(cfg, 'mmdense.StepSeedHook')
+    add_hook(cfg, 'mmdense.DataReportHook')
+    add_hook(cfg, 'mmdense.ResumeCheckHook')
+    # without it, the teacher would stand still
+    if hasattr(_class_of(cfg, 'model', MODELS), 'after_step'):
+        add_hook(cfg, 'mmdense.MomentumUpdateHook')
+    wrapper = _class_of(cfg, 'optim_wrapper', OPTIM_WRAPPERS)
+    if inspect.isclass(wrapper) and issubclass(wrapper, OptimWrapper):
+        add_hook(cfg, 'mmdense.NonFiniteLossHook')
 
 
 def trust_checkpoints(trust: bool) -> None:
@@ -125,10 +168,8 @@ def build_runner(cfg: Config, skip: Tuple[str, ...] = ()) -> Runner:
         ConfigError: If the config cannot run.
     """
     check_config(cfg, skip)
-    # a resumed run has to draw the random numbers of an uninterrupted one
     if cfg.get('train_dataloader') is not None:
-        add_hook(cfg, 'mmdense.StepSeedHook')
-        add_hook(cfg, 'mmdense.DataReportHook')
+        add_training_hooks(cfg)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)

@@ -52,6 +52,52 @@ def test_set_amp__replaces_the_plain_wrapper_only():
         running.set_amp(cfg)
 
 
+@pytest.mark.parametrize('scope', ['mmdense', 'mmengine'])
+def test_set_amp__the_wrapper_stays_whose_it_is(scope):
+    cfg = _config()
+    cfg.optim_wrapper.type = f'{scope}.OptimWrapper'
+    for _ in range(2):
+        running.set_amp(cfg)
+        assert cfg.optim_wrapper.type == f'{scope}.AmpOptimWrapper'
+
+
+METHODS = ['mmdense.DINO', 'mmdense.MoBY', 'mmdense.SelfPatch']
+
+
+@pytest.mark.parametrize(
+    'model,scope,wrapper,added',
+    [
+        *((m, 'mmpretrain', 'OptimWrapper', 'teacher') for m in METHODS),
+        ('DINO', 'mmdense', 'OptimWrapper', 'teacher loss'),
+        ('mmdense.DINO', None, 'mmdense.AmpOptimWrapper', 'teacher loss'),
+        ('mmdense.LocalGlobal', 'mmdense', 'AmpOptimWrapper', 'loss'),
+        ('mmdense.LocalGlobal', 'mmpretrain', 'OptimWrapper', ''),
+        ('ImageClassifier', 'mmpretrain', 'mmdense.OptimWrapper', 'loss'),
+        ('MoCoV3', 'mmpretrain', None, ''),
+    ],
+)
+def test_add_training_hooks__what_a_run_needs(model, scope, wrapper, added):
+    cfg = _config(scope)
+    cfg.model = {'type': model}
+    cfg.optim_wrapper = {} if wrapper is None else {'type': wrapper}
+    running.add_training_hooks(cfg)
+    found = {hook.type.rsplit('.', 1)[-1] for hook in cfg.custom_hooks}
+    always = {'StepSeedHook', 'DataReportHook', 'ResumeCheckHook'}
+    names = {'teacher': 'MomentumUpdateHook', 'loss': 'NonFiniteLossHook'}
+    assert found == always | {names[word] for word in added.split()}
+
+
+def test_add_training_hooks__those_of_the_config_stay():
+    cfg = _config()
+    cfg.model = {'type': 'mmdense.DINO'}
+    own = {'type': 'mmdense.NonFiniteLossHook', 'save_batch': False}
+    cfg.custom_hooks = [own, {'type': 'MomentumUpdateHook'}]
+    running.add_training_hooks(cfg)
+    kinds = [hook.type.rsplit('.', 1)[-1] for hook in cfg.custom_hooks]
+    assert len(set(kinds)) == len(kinds) == 5
+    assert cfg.custom_hooks[0] == own
+
+
 def test_add_hook__once():
     cfg = _config()
     running.add_hook(cfg, 'mmdense.StepSeedHook')

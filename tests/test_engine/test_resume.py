@@ -13,6 +13,7 @@ from mmdense.apis import running
 from mmdense.engine.hooks.step_seed_hook import seed_step
 from mmdense.testing.distributed import run_distributed
 from mmdense.testing.launch import ROOT
+from mmdense.testing.tiny_training import tiny_training
 from mmdense.utils.checkpoint import load_checkpoint_file
 
 CONFIG = (
@@ -97,15 +98,57 @@ def test_resume__is_bit_exact(tmp_path, workers):
     runner = _train(cfg)
     assert runner.iter == 40
     want, got = _final(straight), _final(broken)
+    _equal_runs(want, got)
+
+
+def _equal_runs(want, got):
+    """Everything of two final checkpoints, logged values included."""
     for part in ('state_dict', 'optimizer', 'param_schedulers'):
         _equal(want[part], got[part], part)
-    for name, history in want['message_hub']['log_scalars'].items():
+    histories = want['message_hub']['log_scalars']
+    assert histories.keys() == got['message_hub']['log_scalars'].keys()
+    for name, history in histories.items():
         if 'time' in name:
             continue
         ours = got['message_hub']['log_scalars'][name]
         np.testing.assert_array_equal(
             history.data[0], ours.data[0], err_msg=name
         )
+
+
+METHODS = ['dino', 'moby', 'selfpatch-dino', 'selfpatch-moby']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('count', [1, 2])
+@pytest.mark.parametrize('method', METHODS)
+def test_resume__methods_with_a_teacher(method, count, tmp_path):
+    """Teacher, centres, queues, schedules, optimiser and logged values."""
+    straight, broken = tmp_path / 'straight', tmp_path / 'broken'
+    options = {
+        'images': 16,
+        'batch_size': 4 // count,
+        'accumulative_counts': count,
+    }
+    _train(tiny_training(method, straight, **options))
+    _train(tiny_training(method, broken, **options), stop_after=2)
+    random.random(), np.random.rand(3), torch.rand(3)
+    cfg = tiny_training(method, broken, **options)
+    cfg.resume = True
+    runner = _train(cfg)
+    assert runner.iter == 16 * count
+    want, got = _final(straight), _final(broken)
+    _equal_runs(want, got)
+    # what has to be taken up again does move
+    half = _final(straight, 2)['state_dict']
+    moving = [
+        k for k, v in half.items() if not torch.equal(v, got['state_dict'][k])
+    ]
+    for part in ('teacher.backbone', 'backbone'):
+        assert any(part in key for key in moving)
+    buffers = {'dino': ('center',), 'moby': ('queue1', 'queue2')}
+    for name in buffers[method.split('-')[-1]]:
+        assert any(key.endswith(name) for key in moving), name
 
 
 @pytest.mark.slow
@@ -127,7 +170,17 @@ def test_seed_step__is_a_function_of_seed_rank_and_iteration():
         assert all(a != b for a, b in zip(draw(*other), base))
 
 
-def _two_process_resume(rank, world_size, root):
+def _distributed_runner(cfg):
+    """Runner of a config on the processes that are there already."""
+    cfg.launcher = 'none'
+    runner = running.build_runner(cfg)
+    runner._distributed = True
+    wrapper = cfg.get('model_wrapper_cfg')
+    runner.model = runner.wrap_model(wrapper, runner.model)
+    return runner
+
+
+def _two_process_resume(rank, world_size, root, method):
     import os
     from pathlib import Path
 
@@ -140,12 +193,23 @@ def _two_process_resume(rank, world_size, root):
         ('broken', 1, False),
         ('broken', 2, True),
     ):
-        cfg = _config(root / name, 0, epochs=2)
-        cfg.launcher = 'none'
+        if method == 'local-global':
+            cfg = _config(root / name, 0, epochs=2)
+        else:
+            cfg = tiny_training(
+                method,
+                root / name,
+                batch_size=2,
+                epochs=2,
+                accumulative_counts=3,
+            )
+            cfg.model_wrapper_cfg = {
+                'type': 'MMDistributedDataParallel',
+                'static_graph': True,
+                'broadcast_buffers': False,
+            }
         cfg.resume = resume
-        runner = running.build_runner(cfg)
-        runner._distributed = True
-        runner.model = runner.wrap_model(None, runner.model)
+        runner = _distributed_runner(cfg)
         if epochs == 1:
             runner._train_loop = runner.build_train_loop(runner._train_loop)
             real = runner.train_loop.run_epoch
@@ -166,8 +230,9 @@ def _two_process_resume(rank, world_size, root):
 
 @pytest.mark.slow
 @pytest.mark.dist
-def test_resume__is_bit_exact_on_two_processes(tmp_path):
-    run_distributed(_two_process_resume, 2, str(tmp_path))
+@pytest.mark.parametrize('method', ['local-global', 'selfpatch-dino'])
+def test_resume__is_bit_exact_on_two_processes(method, tmp_path):
+    run_distributed(_two_process_resume, 2, str(tmp_path), method)
     want, got = (_final(tmp_path / n, 2) for n in ('straight', 'broken'))
     _equal(want['state_dict'], got['state_dict'])
     _equal(want['optimizer'], got['optimizer'])

@@ -12,7 +12,7 @@ def check_queue(size: int, keys: int, option: str) -> None:
 
     Args:
         size (int): Length of the queue.
-        keys (int): Keys that one forward pass of all processes adds.
+        keys (int): Keys that one view of all processes adds.
         option (str): Config key of the length, for the message.
 
     Raises:
@@ -22,7 +22,7 @@ def check_queue(size: int, keys: int, option: str) -> None:
         fitting = [n for n in range(1, size + 1) if size % n == 0]
         near = min(fitting, key=lambda n: abs(n - keys))
         raise ValueError(
-            f'{option}={size} is not divisible by the {keys} keys of a step '
+            f'{option}={size} is not divisible by the {keys} keys of a view '
             '(batch per process x processes). The nearest number that fits '
             f'is {near}; change train_dataloader.batch_size or {option}.'
         )

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdense.registry import MODELS
 from mmdense.utils.dist import process_info
@@ -90,6 +91,22 @@ class PatchDistillationLoss(CenteredTeacher):
             raise ValueError(f'chunk_size={chunk_size}: needs at least 1.')
         self.chunk_size = chunk_size
 
+    def _check_head(self, head: Any) -> None:
+        width = getattr(head, 'out_channels', None)
+        if not hasattr(head, 'bottleneck') or width != self.out_channels:
+            raise ValueError(
+                f'model.patch_loss.out_channels={self.out_channels} needs '
+                'model.patch_head=dict(type="mmdense.DINOHead", ...) with '
+                f'the same, got {type(head).__name__} with out_channels='
+                f'{width}.'
+            )
+        if any(isinstance(m, _BatchNorm) for m in head.modules()):
+            raise ValueError(
+                'PatchDistillationLoss computes the patches in chunks, over '
+                'which BatchNorm cannot normalise: set model.patch_head.'
+                'use_bn=False.'
+            )
+
     def _teacher(self, head: Any, rows: Tensor) -> Tuple[Tensor, Tensor]:
         """Centred, sharpened logits, and the sum of the bottleneck."""
         z = head.bottleneck(rows)
@@ -124,7 +141,11 @@ class PatchDistillationLoss(CenteredTeacher):
             Dict[str, Tensor]: Scalars: ``patch_term``; without gradient
             ``patch_entropy`` and ``patch_information`` (of the first chunk,
             see :func:`~mmdense.models.utils.monitors.entropy_monitors`).
+
+        Raises:
+            ValueError: If the head does not fit the loss.
         """
+        self._check_head(head)
         crops = sum(group.crops for group in groups)
         outputs: Dict[str, Tensor] = {}
         device = groups[0].tokens.device
@@ -169,7 +190,8 @@ class PatchDistillationLoss(CenteredTeacher):
             total = total + part * (group.crops / (crops * count * length))
             rows += count * length
         if self.training:
-            with torch.no_grad():
+            # fp16 cannot count so many rows
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
                 # the last layer is linear: one output of the sum will do
                 weight = teacher_head.last_layer.weight.float()
                 self.hold(F.linear(summed, weight), rows)
@@ -264,7 +286,7 @@ class PatchContrastLoss(BaseModule):
         if self.negatives == 'queue':
             check_queue(
                 self.queue_size,
-                len(keys) * process_info()[1],
+                len(keys) // crops * process_info()[1],
                 'model.patch_loss.queue_size',
             )
         terms: List[Tensor] = []

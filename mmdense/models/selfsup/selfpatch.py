@@ -128,6 +128,14 @@ class SelfPatch(BaseSelfSupervisor):
         """Features of the last step, for hooks."""
         return self.method.monitored
 
+    def init_weights(self) -> None:
+        """Initialise the network, then make the teacher equal to it."""
+        first = not self.is_init
+        super().init_weights()
+        if first:
+            # weights of a file come after those of the method
+            self.method.teacher.copy_from(self.method.student_parts())
+
     def get_layer_depth(self, param_name: str) -> Any:
         """Depth of a parameter, see the backbone."""
         depth: Any = self.backbone.get_layer_depth
@@ -197,6 +205,10 @@ class SelfPatch(BaseSelfSupervisor):
             monitors of the losses.
         """
         method = self.method
+        if self.patch_loss is None:
+            losses = method.loss(inputs, data_samples)
+            losses['loss_image'] = losses.pop('loss')
+            return losses
         method.count_forward()
         groups = method.group(inputs)
         with torch.no_grad():
@@ -204,8 +216,6 @@ class SelfPatch(BaseSelfSupervisor):
         student = [method.encode(group) for group in groups]
         losses = method.image_loss(student, teacher)
         losses['loss_image'] = losses.pop('loss')
-        if self.patch_loss is None:
-            return losses
         patches = [
             PatchGroup(
                 method.pool.norm(own.tokens.patches),

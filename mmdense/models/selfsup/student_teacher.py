@@ -1,6 +1,7 @@
 """What DINO and MoBY share: a network and a momentum copy of it."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+import re
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
@@ -16,6 +17,8 @@ from ..utils.monitors import feature_spread
 
 # forward passes after which a teacher that stands still is an error
 _PATIENCE = 1000
+# made to fit by the backbones when they are loaded
+_FITTED = re.compile('pos_embed|relative_position|attn_mask')
 
 
 class CropGroup(NamedTuple):
@@ -42,6 +45,21 @@ class Encoded(NamedTuple):
     tokens: Tokens
     pooled: Tensor
     crops: int
+
+
+def _differences(
+    there: Mapping[str, Tensor], here: Mapping[str, Tensor]
+) -> List[str]:
+    """What tells the state of a module in a file from that of the model."""
+    found = [
+        f'{key}: {tuple(there[key].shape)} in the file, '
+        f'{tuple(value.shape)} here'
+        for key, value in here.items()
+        if key in there and there[key].shape != value.shape
+    ]
+    found += [f'{key}: not in the file' for key in here if key not in there]
+    found += [f'{key}: not here' for key in there if key not in here]
+    return [text for text in found if not _FITTED.search(text)]
 
 
 class StudentTeacher(BaseSelfSupervisor):
@@ -72,6 +90,9 @@ class StudentTeacher(BaseSelfSupervisor):
         data_preprocessor (dict, optional): Defaults to
             ``mmpretrain.SelfSupDataPreprocessor``.
         init_cfg (dict, optional): Initialisation. Defaults to None.
+
+    Raises:
+        ValueError: If ``num_global`` is below 1.
     """
 
     # modules with names of their own in checkpoints, copied for the teacher
@@ -100,6 +121,8 @@ class StudentTeacher(BaseSelfSupervisor):
             init_cfg=init_cfg,
         )
         self.pool = None if pool is None else MODELS.build(pool)
+        if num_global < 1:
+            raise ValueError(f'num_global={num_global}: needs at least 1.')
         self.loss_module = MODELS.build(loss)
         self.num_global = num_global
         self.teacher: Any = MomentumTeacher(**(teacher or {}))
@@ -141,35 +164,34 @@ class StudentTeacher(BaseSelfSupervisor):
         self, state_dict: dict, prefix: str, *args: Any
     ) -> None:
         """Load hook: fill in a missing teacher, refuse one that differs."""
-        own = self.teacher.state_dict()
         start = prefix + 'teacher.'
-        if not any(key.startswith(start) for key in state_dict):
-            for key in own:
-                source = state_dict.get(prefix + key)
-                if source is not None:
-                    state_dict[start + key] = source
-            return
-        wrong = []
-        for key, value in own.items():
-            given = state_dict.get(start + key)
-            resized = 'pos_embed' in key or 'relative_position' in key
-            if given is not None and given.shape != value.shape:
-                if not resized:
-                    wrong.append(
-                        f'{key}: {tuple(given.shape)} in the file, '
-                        f'{tuple(value.shape)} here'
-                    )
-        missing = [key for key in own if start + key not in state_dict]
-        missing = [key for key in missing if 'relative_position' not in key]
-        if wrong or len(missing) > len(own) // 2:
-            listed = wrong or [f'{key}: not in the file' for key in missing]
+        own = self.teacher.state_dict()
+        given = {
+            key[len(start) :]: value
+            for key, value in state_dict.items()
+            if key.startswith(start)
+        }
+        wrong: List[str] = []
+        for name, _ in self.teacher.named_children():
+            here = {k: v for k, v in own.items() if k.startswith(name + '.')}
+            there = {
+                k: v for k, v in given.items() if k.startswith(name + '.')
+            }
+            if there:
+                wrong += _differences(there, here)
+                continue
+            for key in here:
+                if prefix + key in state_dict:
+                    state_dict[start + key] = state_dict[prefix + key].clone()
+        state_dict.setdefault(start + 'momentum', own['momentum'])
+        if wrong:
             raise UserError(
                 'The teacher in the checkpoint is of another architecture: '
-                f'{"; ".join(listed[:3])}'
-                f'{" ..." if len(listed) > 3 else ""}. Use the config that '
-                'the checkpoint was trained with, or export its backbone '
-                '(tools/model_converters/export_backbone.py) and start from '
-                'that with init_cfg=dict(type="mmdense.Pretrained", ...).'
+                f'{"; ".join(wrong[:3])}{" ..." if len(wrong) > 3 else ""}. '
+                'Use the config that the checkpoint was trained with, or '
+                'export its backbone (tools/model_converters/'
+                'export_backbone.py) and start from that with '
+                'init_cfg=dict(type="mmdense.Pretrained", ...).'
             )
 
     def before_step(self, progress: float) -> None:

@@ -37,7 +37,7 @@ class _ChunkedLoss(torch.autograd.Function):
         total = inputs.new_zeros((), dtype=torch.float32)
         grad_inputs = torch.empty_like(inputs)
         grads = [torch.zeros_like(p) for p in params]
-        # a cast of a weight that is cached would keep the graph of a chunk
+        # a kept cast of a weight may be of another pass, without gradient
         kind = inputs.device.type
         cast, dtype = _autocast_state(kind)
         for start in range(0, len(inputs), chunk):
@@ -50,7 +50,8 @@ class _ChunkedLoss(torch.autograd.Function):
                 value = function(piece, start, stop)
             grad, *others = torch.autograd.grad(value, (piece, *params))
             grad_inputs[start:stop] = grad
-            torch._foreach_add_(grads, others)
+            if grads:
+                torch._foreach_add_(grads, others)
             total += value.detach().float()
         ctx.save_for_backward(grad_inputs, *grads)
         return total

@@ -7,8 +7,7 @@ from typing import Iterator, List, Mapping, Tuple
 import torch
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
-
-_NOISE = (nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
+from torch.nn.modules.dropout import _DropoutNd
 
 
 def _silence(module: nn.Module) -> None:
@@ -16,8 +15,13 @@ def _silence(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, DropPath):
             part.drop_prob = 0.0  # type: ignore[assignment]
-        elif isinstance(part, _NOISE):
+        elif isinstance(part, _DropoutNd):
             part.p = 0.0
+        elif isinstance(part, nn.MultiheadAttention):
+            part.dropout = 0.0
+        elif isinstance(getattr(part, 'attn_drop', None), float):
+            # mmpretrain's attention hands the rate to the fused function
+            part.attn_drop = 0.0  # type: ignore[assignment]
 
 
 class MomentumTeacher(nn.Module):

@@ -1,8 +1,10 @@
 import copy
+import logging
 import warnings
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 from mmdense.models.backbones import SwinTransformer
 from mmdense.models.backbones.swin_transformer import (
@@ -94,6 +96,43 @@ def test_forward__shrunk_equals_a_model_of_that_window():
     small.load_state_dict(state)
     image = torch.randn(2, 3, 16, 16)  # 4x4 and 2x2
     torch.testing.assert_close(big(image)[0], small(image)[0])
+
+
+@pytest.fixture
+def logged():
+    """Warnings of the current logger."""
+    messages = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
+
+
+def test_forward__shrunken_window_is_said_once_per_stage(logged):
+    model = _swin(window_size=7)
+    model(torch.randn(1, 3, 56, 56))  # 14x14 and 7x7
+    assert logged == []
+    model(torch.randn(1, 3, 32, 40))  # 8x10 and 4x5
+    assert len(logged) == 1
+    for words in ('Swin stage 1', '4x5', 'window of 7x7', 'shrinks to 4x4'):
+        assert words in logged[0]
+    model(torch.randn(1, 3, 16, 24))  # 4x6 and 2x3
+    assert len(logged) == 2
+    for words in ('Swin stage 0', '4x6', 'shrinks to 4x4'):
+        assert words in logged[1]
+    # neither again, nor in a momentum copy
+    for again in (model, copy.deepcopy(model)):
+        again(torch.randn(1, 3, 16, 16))
+    assert len(logged) == 2
+    _swin(window_size=7)(torch.randn(1, 3, 16, 16))
+    assert len(logged) == 4
+
+
+def test_forward__padded_small_maps_are_not_reported(logged):
+    _swin(window_size=7, pad_small_map=True)(torch.randn(1, 3, 16, 16))
+    assert logged == []
 
 
 @pytest.mark.parametrize('windows', [(7, 12), (12, 7), (4, 5)])

@@ -1,0 +1,35 @@
+# The recipe of moby_adamw_coslr-300e_512.py for a short run on a CPU: full
+# precision, a learning rate above the linear rule, three epochs of warm-up.
+optim_wrapper = dict(
+    type='mmdense.OptimWrapper',
+    constructor='mmdense.GroupedOptimWrapperConstructor',
+    optimizer=dict(
+        type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.05
+    ),
+    clip_grad=dict(max_norm=5.0),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        flat_decay_mult=0.0,
+    ),
+)
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=1e-3,
+        by_epoch=True,
+        begin=0,
+        end=3,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min_ratio=5e-3,
+        by_epoch=True,
+        begin=3,
+        end=30,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=30)
+auto_scale_lr = dict(base_batch_size=16)
