@@ -9,6 +9,8 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from ..models.losses.patch_loss import PatchGroup
+from ..registry import MODELS
 from .tiny import build_model, tiny_batch
 
 
@@ -61,6 +63,46 @@ def _two_views(module: nn.Module) -> Tuple[Any, ...]:
     return ([view(), view()],)
 
 
+def _frozen(*shapes: Tuple[int, ...]) -> Tuple[Tensor, ...]:
+    return tuple(torch.randn(shape) for shape in shapes)
+
+
+def _logits(module: Any) -> Tuple[Any, ...]:
+    """Logits of three views of two images, and of two from a teacher."""
+    student = torch.randn(6, 8, requires_grad=True)
+    return (student, *_frozen((4, 8)), 2)
+
+
+def _predictions(module: nn.Module) -> Tuple[Any, ...]:
+    return (*_random((2, 8), (2, 8))(module), *_frozen((2, 8), (2, 8)))
+
+
+def _patches(head: Dict[str, Any], predictor: Any = None) -> Callable:
+    """Patches of two crops of two images, heads, and global vectors."""
+
+    def inputs(module: nn.Module) -> Tuple[Any, ...]:
+        goals = torch.randn(4, 9, 8)
+        group = PatchGroup(
+            torch.randn(4, 9, 8, requires_grad=True),
+            2,
+            lambda start, stop: goals[start:stop],
+        )
+        own, teacher = MODELS.build(head), MODELS.build(head)
+        predict = None if predictor is None else MODELS.build(predictor)
+        return ([group], own, teacher, predict, torch.randn(4, 8))
+
+    return inputs
+
+
+def _crops(module: Any) -> Tuple[Any, ...]:
+    shapes = ((2, 3, 8, 8), (2, 3, 8, 8), (2, 3, 4, 4))
+    return ([torch.rand(s, requires_grad=True) for s in shapes],)
+
+
+def _call_preprocessor(module: Any, crops: Any) -> Any:
+    return module(dict(inputs=crops, data_samples=None), training=True)
+
+
 def _call_loss(module: Any, *inputs: Any) -> Any:
     return module.loss(*inputs)
 
@@ -83,6 +125,43 @@ _SWIN = dict(
 )
 _LOCAL_GLOBAL_LOSS = dict(type='mmdense.LocalGlobalLoss')
 _PIXELS = dict(mean=[127.5] * 3, std=[127.5] * 3)
+_TOKENS = dict(type='mmdense.VisionTransformer', out_type='tokens', **_VIT)
+_RAW = dict(_TOKENS, with_cls_token=False, final_norm=False)
+_DINO_HEAD = dict(
+    in_channels=8,
+    out_channels=8,
+    hid_channels=8,
+    bottleneck_channels=4,
+    norm_last_layer=False,
+)
+
+
+def _head(width: int) -> Dict[str, Any]:
+    return dict(_DINO_HEAD, type='mmdense.DINOHead', in_channels=width)
+
+
+def _projector(width: int) -> Dict[str, Any]:
+    return dict(
+        type='mmpretrain.NonLinearNeck',
+        in_channels=width,
+        hid_channels=8,
+        out_channels=8,
+        with_bias=True,
+        with_last_bn=False,
+        with_last_bias=True,
+        with_avg_pool=False,
+        norm_cfg=dict(type='BN1d'),
+    )
+
+
+_DINO = dict(
+    neck=_head(16), loss=dict(type='mmdense.DINOLoss', out_channels=8)
+)
+_MOBY = dict(
+    neck=_projector(16),
+    predictor=_projector(8),
+    loss=dict(type='mmdense.MoBYLoss', channels=8, queue_size=8),
+)
 
 RECIPES: Dict[str, Recipe] = {
     # backbones
@@ -92,6 +171,10 @@ RECIPES: Dict[str, Recipe] = {
     'TokenProjector': Recipe(
         dict(in_channels=8, hid_channels=8, out_channels=4),
         _random((2, 8), (2, 4, 8)),
+    ),
+    'DINOHead': Recipe(_DINO_HEAD, _random((3, 8))),
+    'ClassAttentionPooling': Recipe(
+        dict(embed_dims=8, num_heads=2), _random((2, 9, 8))
     ),
     # heads
     'LocalGlobalHead': Recipe(
@@ -111,10 +194,46 @@ RECIPES: Dict[str, Recipe] = {
     'LocalGlobalLoss': Recipe(
         {}, _random((3, 8), (3, 4, 8), (3, 8), (3, 4, 8))
     ),
+    'DINOLoss': Recipe(dict(out_channels=8), _logits),
+    'MoBYLoss': Recipe(dict(channels=8, queue_size=8), _predictions),
+    'PatchDistillationLoss': Recipe(
+        dict(out_channels=8, chunk_size=18), _patches(_head(8))
+    ),
+    'PatchContrastLoss': Recipe(
+        dict(channels=8, queue_size=8), _patches(_projector(8), _projector(8))
+    ),
     'BerHuLoss': Recipe({}, _depth),
     'DepthGradientLoss': Recipe({}, _depth),
     'SILogLoss': Recipe({}, _depth),
+    # data preprocessors
+    'MultiCropPreprocessor': Recipe(
+        dict(
+            augment=[dict(num=2, hue=0.0, blur_prob=0.0), dict(gray_prob=0.5)],
+            **_PIXELS,
+        ),
+        _crops,
+        _call_preprocessor,
+    ),
     # whole models
+    'DINO': Recipe(dict(backbone=_TOKENS, **_DINO), _views, _call_loss),
+    'MoBY': Recipe(dict(backbone=_TOKENS, **_MOBY), _views, _call_loss),
+    'SelfPatch': Recipe(
+        dict(
+            method=dict(type='mmdense.DINO', backbone=_RAW, **_DINO),
+            aggregation=dict(
+                type='mmdense.ClassAttentionPooling',
+                embed_dims=16,
+                num_heads=2,
+            ),
+            matching=dict(top_k=2),
+            patch_head=_head(16),
+            patch_loss=dict(
+                type='mmdense.PatchDistillationLoss', out_channels=8
+            ),
+        ),
+        _views,
+        _call_loss,
+    ),
     'LocalGlobal': Recipe(
         dict(
             backbone=dict(

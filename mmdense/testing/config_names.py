@@ -1,16 +1,17 @@
 """What the name of a config says, and what the config says.
 
 Names of pre-training configs are
-``{method}[-{base}]_{backbone}_{G}xb{B}[-amp]-{sched}-{N}e_{data}[-{px}px]``,
-those of fine-tuning configs
+``{method}[-{base}[-{switch}]]_{backbone}_{G}xb{B}[-amp]-{sched}-{N}e_{data}
+[-{px}px]`` in one word, those of fine-tuning configs
 ``{head}_{backbone}_{origin}-pre_{G}xb{B}[-amp]-{N}e_{data}-{H}x{W}``, with
-G processes of B images, N epochs and sides in pixels.
+G processes of B images, N epochs and sides in pixels. What the switches of a
+method say is in :data:`SWITCHES`.
 """
 
 import ast
 import re
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 
@@ -47,6 +48,14 @@ _SWINS = {
     'base': (128, (2, 2, 18, 2)),
 }
 _HEADS = {'linear': 'fcn', 'upernet': 'uper'}
+# switch in the name -> facts that it changes; the switches of SelfPatch
+SWITCHES: Dict[str, Callable[[str], Dict[str, Any]]] = {
+    r'n(\d+|all)': lambda n: {'window': int(n) if n.isdigit() else n},
+    r'k(\d+)': lambda k: {'top_k': int(k)},
+    r'(mean)': lambda target: {'patch_target': target},
+    r'lambda([\d.]+)': lambda weight: {'loss_weight': float(weight)},
+    r'(noneg)': lambda _: {'negatives': 'none'},
+}
 
 
 class ConfigName(NamedTuple):
@@ -187,16 +196,76 @@ def _plain(text: str) -> str:
     return re.sub('[^a-z0-9]', '', text.lower())
 
 
+def _built(part: Dict[str, Any]) -> str:
+    return _plain(part.get('type', '').rsplit('.', 1)[-1])
+
+
+def method_of(model: Dict[str, Any]) -> Dict[str, Any]:
+    """Part of a model that has the backbone.
+
+    Args:
+        model (dict): Config of a model.
+
+    Returns:
+        dict: The method that an objective such as
+        :class:`mmdense.SelfPatch` wraps, or the model itself.
+    """
+    return model.get('method', model)
+
+
 def _part_problems(name: ConfigName, model: Dict[str, Any]) -> List[str]:
     """Compare method or head with the class that is built."""
     if name.kind == 'pre-training':
-        built = _plain(model['type'].rsplit('.', 1)[-1])
-        fits = _plain(name.method).startswith(built)
+        built = _built(model)
+        if 'method' in model:
+            return _wrapped_problems(name.method, model)
+        fits = _plain(name.method) == built
     else:
         head = model.get('decode_head') or model.get('roi_head') or {}
-        built = _plain(head.get('type', '').rsplit('.', 1)[-1])
+        built = _built(head)
         fits = built.startswith(_HEADS.get(name.method, _plain(name.method)))
     return [] if fits else [f'{name.method} builds {built}']
+
+
+def _wrapped_problems(name: str, model: Dict[str, Any]) -> List[str]:
+    """Compare ``selfpatch-{base}[-{switch}...]`` with what is built."""
+    own, _, rest = name.partition('-')
+    base, *switches = rest.split('-')
+    problems = [
+        f'{word} builds {_built(part)}'
+        for word, part in ((own, model), (base, model['method']))
+        if word != _built(part)
+    ]
+    # the paper's choices, which a name does not mention
+    said: Dict[str, Any] = {
+        'window': 3,
+        'top_k': 4,
+        'patch_target': 'attention',
+        'loss_weight': 0.1,
+    }
+    found = {
+        **said,
+        **{k: v for k, v in model.get('matching', {}).items() if k in said},
+        **{k: v for k, v in model.items() if k in said},
+    }
+    if base == 'moby':
+        said['negatives'] = 'queue'
+        found['negatives'] = model['patch_loss'].get('negatives', 'queue')
+    for switch in switches:
+        matches = [
+            (facts, match[1])
+            for pattern, facts in SWITCHES.items()
+            if (match := re.fullmatch(pattern, switch))
+        ]
+        if not matches:
+            problems.append(f'{switch} is no switch of SelfPatch')
+        for facts, value in matches:
+            said.update(facts(value))
+    return problems + [
+        f'{key} is {found.get(key)!r}, the name says {value!r}'
+        for key, value in said.items()
+        if found.get(key) != value
+    ]
 
 
 def _origin_problems(name: ConfigName, backbone: Dict[str, Any]) -> List[str]:
@@ -263,10 +332,11 @@ def _schedule_problems(cfg: Config, name: ConfigName) -> List[str]:
     if abs(epochs_of(cfg, name) / name.epochs - 1) > 0.005:
         problems.append(f'trains for {epochs_of(cfg, name):g} epochs')
     schedulers = cfg.get('param_scheduler') or []
+    # the runner lets schedules without an end go on to the last iteration
     ends = [
-        s['end']
+        s.get('end', total)
         for s in schedulers
-        if 'end' in s and s.get('by_epoch', True) == by_epoch
+        if s.get('by_epoch', True) == by_epoch
     ]
     if ends and max(ends) != total:
         problems.append(f'schedule ends at {max(ends)} of {total}')
@@ -291,9 +361,10 @@ def name_problems(path: Path, cfg: Config) -> List[str]:
     """
     name = parse_name(path)
     model = cfg.model
-    problems = _backbone_problems(name.backbone, model.backbone)
+    backbone = method_of(model)['backbone']
+    problems = _backbone_problems(name.backbone, backbone)
     problems += _part_problems(name, model)
-    problems += _origin_problems(name, model.backbone)
+    problems += _origin_problems(name, backbone)
     problems += _schedule_problems(cfg, name)
     if cfg.train_dataloader.batch_size != name.batch:
         problems.append(f'batch is {cfg.train_dataloader.batch_size}')

@@ -24,6 +24,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from ..registry import MODELS
+from .config_names import method_of
 
 SIZE = 64
 WIDTH = 32
@@ -33,7 +34,9 @@ _CHANNEL_KEYS = (
     'in_channels',
     'out_channels',
     'hid_channels',
+    'bottleneck_channels',
     'channels',
+    'embed_dims',
     'embed_dim',
     'feat_channels',
     'inter_channels',
@@ -41,6 +44,8 @@ _CHANNEL_KEYS = (
     'conv_out_channels',
     'fc_out_channels',
 )
+# keys that hold numbers of rows
+_COUNT_KEYS = ('queue_size', 'chunk_size')
 # keys that hold sides of images in pixels
 _SIZE_KEYS = ('img_size', 'size', 'crop_size', 'stride', 'input_size')
 
@@ -53,7 +58,14 @@ def _arch(settings: ConfigDict, default: str) -> dict:
     return dict(backbone.arch_zoo[arch.lower()])
 
 
-def _shrink_vit(settings: ConfigDict) -> Dict[int, int]:
+class _Sizes(NamedTuple):
+    """Real numbers that parts share with their backbone -> tiny ones."""
+
+    channels: Dict[int, int]
+    heads: Dict[int, int]
+
+
+def _shrink_vit(settings: ConfigDict) -> _Sizes:
     """Keep the taps and whether a layer comes after the last one."""
     arch = _arch(settings, 'base')
     count = arch['num_layers']
@@ -72,10 +84,10 @@ def _shrink_vit(settings: ConfigDict) -> Dict[int, int]:
     )
     tiny = [ranks[layer] + spare for layer in layers]
     settings['out_indices'] = tiny[0] if isinstance(given, int) else tiny
-    return {arch['embed_dims']: WIDTH}
+    return _Sizes({arch['embed_dims']: WIDTH}, {arch['num_heads']: 2})
 
 
-def _shrink_swin(settings: ConfigDict) -> Dict[int, int]:
+def _shrink_swin(settings: ConfigDict) -> _Sizes:
     """Keep the number of stages; the second block of the first is shifted."""
     arch = _arch(settings, 'tiny')
     stages = len(arch['depths'])
@@ -85,18 +97,29 @@ def _shrink_swin(settings: ConfigDict) -> Dict[int, int]:
         num_heads=[2**i for i in range(stages)],
     )
     settings['window_size'] = 4
-    return {arch['embed_dims'] * 2**i: _NARROW * 2**i for i in range(stages)}
+    width = arch['embed_dims']
+    return _Sizes(
+        {width * 2**i: _NARROW * 2**i for i in range(stages)},
+        {heads: 2**i for i, heads in enumerate(arch['num_heads'])},
+    )
 
 
-_BACKBONES: Dict[str, Callable[[ConfigDict], Dict[int, int]]] = {
+_BACKBONES: Dict[str, Callable[[ConfigDict], _Sizes]] = {
     'VisionTransformer': _shrink_vit,
     'SwinTransformer': _shrink_swin,
 }
 
 
 def _channels(value: Any, widths: Dict[int, int]) -> Any:
+    """Different numbers stay different, so that what misfits still does."""
     if isinstance(value, int):
-        return widths.get(value, min(value, _NARROW))
+        if value <= _NARROW:
+            return value
+        if value not in widths:
+            widths[value] = _NARROW
+            while list(widths.values()).count(widths[value]) > 1:
+                widths[value] += 2
+        return widths[value]
     if isinstance(value, (list, tuple)):
         return type(value)(_channels(v, widths) for v in value)
     return value
@@ -110,34 +133,44 @@ def _sides(value: Any, size: int) -> Any:
     return value
 
 
-def _shrink(node: Any, widths: Dict[int, int], size: int) -> None:
+def _takes_vectors(node: Dict[str, Any]) -> bool:
+    return str(node.get('type')).endswith('NonLinearNeck')
+
+
+def _shrink(node: Any, sizes: _Sizes, size: int) -> None:
     if isinstance(node, (list, tuple)):
         for value in node:
-            _shrink(value, widths, size)
+            _shrink(value, sizes, size)
     if not isinstance(node, dict):
         return
     for key, value in list(node.items()):
         if key == 'backbone':
             node[key]['img_size'] = size
         elif key in _CHANNEL_KEYS:
-            node[key] = _channels(value, widths)
+            node[key] = _channels(value, sizes.channels)
+        elif key in _COUNT_KEYS:
+            node[key] = min(value, _NARROW)
+        elif key == 'num_heads':
+            node[key] = sizes.heads.get(value, value)
         elif key in _SIZE_KEYS:
             node[key] = _sides(value, size)
         elif key == 'norm_cfg' and value and value.get('type') == 'SyncBN':
-            value['type'] = 'BN'  # SyncBN has no CPU kernel
+            # SyncBN has no CPU kernel
+            value['type'] = 'BN1d' if _takes_vectors(node) else 'BN'
         else:
-            _shrink(value, widths, size)
+            _shrink(value, sizes, size)
 
 
 def tiny_config(cfg: Config, size: int = SIZE) -> Config:
     """Copy of a config whose model is small and starts from random weights.
 
-    Widths of the backbone that other parts repeat are replaced by the tiny
-    width only where they are equal to the real one, so a part that does not
-    fit its backbone does not fit the tiny one either.
+    Equal numbers of channels stay equal and different ones different, so a
+    part that does not fit its backbone or its neighbours does not fit the
+    tiny ones either.
 
     Args:
-        cfg (Config): A config with ``model.backbone``.
+        cfg (Config): A config with ``model.backbone``, or ``model.method``
+            with a backbone.
         size (int): Side of the images in pixels. Defaults to 64.
 
     Returns:
@@ -147,15 +180,15 @@ def tiny_config(cfg: Config, size: int = SIZE) -> Config:
         NotImplementedError: If the backbone's class is not known here.
     """
     cfg = deepcopy(cfg)
-    backbone = cfg.model.backbone
+    backbone = method_of(cfg.model)['backbone']
     name = backbone['type'].rsplit('.', 1)[-1]
     if name not in _BACKBONES:
         raise NotImplementedError(
             f'mmdense.testing.tiny cannot shrink {name}: add it to _BACKBONES.'
         )
-    widths = _BACKBONES[name](backbone)
+    sizes = _BACKBONES[name](backbone)
     backbone['init_cfg'] = None
-    _shrink(cfg.model, widths, size)
+    _shrink(cfg.model, sizes, size)
     return cfg
 
 
@@ -186,7 +219,8 @@ def view_sizes(cfg: Config, size: int = SIZE) -> List[int]:
         size (int): Side of the largest view in pixels. Defaults to 64.
 
     Returns:
-        List[int]: One side a view; views below the largest get ``size / 2``.
+        List[int]: One side a view; views below the largest get three
+        quarters of ``size``: 3x3 patches where the largest have 4x4.
     """
     sides: List[int] = []
     for step in cfg.train_dataloader.dataset.get('pipeline') or []:
@@ -196,7 +230,7 @@ def view_sizes(cfg: Config, size: int = SIZE) -> List[int]:
             sides += [side] * view.get('num', 1)
         counts = step.get('num_views') or []
         sides += [224] * sum([counts] if isinstance(counts, int) else counts)
-    return [size if s == max(sides) else size // 2 for s in sides]
+    return [size if s == max(sides) else size * 3 // 4 for s in sides]
 
 
 def _segmentation_batch(model: Any, batch: int, size: int) -> dict:
@@ -300,7 +334,7 @@ def _kept_gradients(wrapper: OptimWrapper) -> Iterator[None]:
 def train_steps(
     model: Any, batch: dict, wrapper: OptimWrapper, steps: int = 2
 ) -> Steps:
-    """Take training steps as the loops of mmengine do.
+    """Take training steps as the loops of mmengine do, teacher included.
 
     Args:
         model (nn.Module): With ``train_step``.
@@ -317,11 +351,19 @@ def train_steps(
         logged = model.train_step(batch, optim_wrapper=wrapper)
         losses.append({k: float(v) for k, v in logged.items()})
 
-    for _ in range(steps - 1):
-        step()
-    wrapper.zero_grad(set_to_none=True)
-    with _kept_gradients(wrapper):
-        step()
+    # mmdense.MomentumUpdateHook
+    has_teacher = hasattr(model, 'after_step')
+    for index in range(steps):
+        if has_teacher:
+            model.before_step(index / steps)
+        if index < steps - 1:
+            step()
+        else:
+            wrapper.zero_grad(set_to_none=True)
+            with _kept_gradients(wrapper):
+                step()
+        if has_teacher:
+            model.after_step(index / steps)
     missing = [
         name
         for name, parameter in model.named_parameters()

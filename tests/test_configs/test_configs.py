@@ -22,7 +22,12 @@ from mmengine.registry import DefaultScope
 import mmdense  # noqa: F401
 from mmdense.apis.config_check import find_problems
 from mmdense.registry import toolbox_installed
-from mmdense.testing.config_names import levels, name_problems, parse_name
+from mmdense.testing.config_names import (
+    levels,
+    method_of,
+    name_problems,
+    parse_name,
+)
 from mmdense.testing.launch import ROOT
 from mmdense.testing.tiny import (
     build_model,
@@ -133,6 +138,8 @@ def test_config__trains_two_tiny_steps(path):
         k for k, v in model.named_parameters() if not torch.equal(v, before[k])
     ]
     assert moved
+    if hasattr(model, 'after_step'):
+        assert [k for k in moved if 'teacher.' in k], 'the teacher stood still'
 
 
 METAFILES = sorted(FOLDER.rglob('metafile.yml'))
@@ -214,13 +221,114 @@ def test_metafile__parameters_are_those_of_the_model(path):
     _need_toolboxes(path)
     stated = {e['Config']: e['Metadata']['Parameters'] for _, e in _entries()}
     cfg = deepcopy(_read(path))
-    cfg.model.backbone.init_cfg = None
+    method_of(cfg.model).backbone.init_cfg = None
     from mmdense.registry import MODELS
 
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)
-    count = sum(p.numel() for p in model.parameters())
+    count = sum(
+        p.numel() for k, p in model.named_parameters() if 'teacher.' not in k
+    )
     assert stated[path.relative_to(ROOT).as_posix()] == count
+
+
+STUDENT_TEACHER = [
+    path
+    for path in CONFIGS
+    if path.parent.name in ('dino', 'moby', 'selfpatch')
+]
+every_student_teacher = pytest.mark.parametrize(
+    'path',
+    STUDENT_TEACHER,
+    ids=[str(path.relative_to(FOLDER)) for path in STUDENT_TEACHER],
+)
+GPU = [path for path in STUDENT_TEACHER if '-amp-' in path.name]
+
+
+@pytest.mark.parametrize('path', GPU, ids=[path.stem for path in GPU])
+def test_config__learning_rate_follows_the_batch(path):
+    cfg, name = _read(path), parse_name(path)
+    dino = method_of(cfg.model)['type'] == 'mmdense.DINO'
+    rate, images = (5e-4, 256) if dino else (1e-3, 512)
+    want = rate * name.gpus * name.batch / images
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(want, rel=1e-12)
+    assert cfg.optim_wrapper.dtype == 'float16'
+
+
+@every_student_teacher
+def test_config__queues_fit_the_batch(path):
+    cfg, name = _read(path), parse_name(path)
+    model = cfg.model
+    size = method_of(model).loss.get('queue_size')
+    if size is None:
+        return
+    batch = name.gpus * name.batch
+    assert size % batch == 0
+    patch_loss = model.get('patch_loss', {})
+    if patch_loss.get('negatives') == 'queue':
+        assert patch_loss.queue_size % (2 * batch) == 0
+
+
+@every_student_teacher
+def test_config__watches_what_the_model_logs(path):
+    cfg = _read(path)
+    kinds = [hook.type for hook in cfg.default_hooks.values()]
+    assert 'mmdense.CollapseMonitorHook' in kinds
+    assert 'mmdense.FeatureMonitorHook' in kinds
+    wrapped = 'method' in cfg.model
+    assert ('mmdense.PatchMatchMonitorHook' in kinds) == wrapped
+    frozen = 'mmdense.FreezeLastLayerHook' in str(cfg.get('custom_hooks'))
+    assert frozen == (method_of(cfg.model).neck.type == 'mmdense.DINOHead')
+
+
+WRAPPED = [path for path in STUDENT_TEACHER if path.parent.name == 'selfpatch']
+
+
+@pytest.mark.parametrize('path', WRAPPED, ids=[path.stem for path in WRAPPED])
+def test_selfpatch_config__aggregation_has_the_heads_of_the_backbone(path):
+    from mmdense.registry import MODELS
+
+    model = _read(path).model
+    backbone = model.method.backbone
+    arch = backbone.arch
+    if isinstance(arch, str):
+        arch = MODELS.get(backbone.type).arch_zoo[arch]
+    heads = arch['num_heads']
+    heads = heads if isinstance(heads, int) else heads[-1]
+    assert model.aggregation.num_heads == heads
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'method.neck.in_channels': 384},
+        {'method.loss.out_channels': 32768},
+        {'aggregation.embed_dims': 384},
+        {'patch_head.in_channels': 384},
+        {'patch_head.out_channels': 8192},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_tiny_config__what_does_not_fit_still_does_not(change):
+    path = FOLDER / 'selfpatch'
+    path /= 'selfpatch-dino_vit-tiny-p16_8xb32-amp-coslr-200e_coco.py'
+    cfg = deepcopy(_read(path))
+
+    def loss():
+        model = build_model(tiny_config(cfg))
+        data = tiny_batch(model, (64, 64, 48))
+        return model.loss(**model.data_preprocessor(data))
+
+    assert loss()['loss_patch'] > 0
+    cfg.merge_from_dict({f'model.{k}': v for k, v in change.items()})
+    with pytest.raises((RuntimeError, ValueError)):
+        loss()
+
+
+def test_tiny_config__is_small():
+    path = next(p for p in WRAPPED if 'vit-base' in p.name)
+    model = build_model(tiny_config(_read(path)))
+    assert sum(p.numel() for p in model.parameters()) < 2e5
 
 
 def test_find_problems__sees_mistakes_in_a_real_config():
@@ -248,6 +356,39 @@ def test_name_problems__sees_a_wrong_name(old, new, said):
     path /= 'local-global_vit-small-p16_1xb128-amp-coslr-300e_in1k.py'
     wrong = path.with_name(path.name.replace(old, new))
     assert [p for p in name_problems(wrong, _read(path)) if said in p]
+
+
+@pytest.mark.parametrize(
+    'old,new,said',
+    [
+        ('selfpatch-dino-k8', 'selfpatch-dino', 'top_k is 8, the name says 4'),
+        ('-k8', '-k2', 'top_k is 8, the name says 2'),
+        ('-k8', '-k8-n5', 'window is 3, the name says 5'),
+        ('-k8', '-k8-nall', "the name says 'all'"),
+        ('-k8', '-k8-mean', "patch_target is 'attention'"),
+        ('-k8', '-k8-lambda1', 'loss_weight is 0.1, the name says 1.0'),
+        ('-k8', '-k8-noneg', 'negatives is None'),
+        ('-k8', '-k8-q3', 'q3 is no switch of SelfPatch'),
+        ('selfpatch-dino', 'selfpatch-moby', 'moby builds dino'),
+        ('selfpatch-dino', 'dino-dino', 'dino builds selfpatch'),
+        ('vit-tiny', 'vit-small', 'should be (384'),
+        ('p16', 'p8', 'patch_size=16'),
+        ('200e', '300e', '200 epochs'),
+    ],
+)
+def test_name_problems__sees_a_wrong_selfpatch_name(old, new, said):
+    path = FOLDER / 'selfpatch'
+    path /= 'selfpatch-dino-k8_vit-tiny-p16_8xb32-amp-coslr-200e_coco.py'
+    assert name_problems(path, _read(path)) == []
+    wrong = path.with_name(path.name.replace(old, new))
+    assert [p for p in name_problems(wrong, _read(path)) if said in p]
+
+
+def test_name_problems__sees_another_method():
+    path = FOLDER / 'dino/dino_vit-small-p16_8xb128-amp-coslr-300e_in1k.py'
+    for word in ('moby', 'dino-k8'):
+        wrong = path.with_name(path.name.replace('dino', word))
+        assert f'{word} builds dino' in name_problems(wrong, _read(path))
 
 
 @pytest.mark.parametrize(

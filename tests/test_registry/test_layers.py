@@ -30,10 +30,14 @@ FLOORS = {
     'mmdense.models.depthers': 3,
     'mmdense.engine': 3,
     'mmdense.evaluation': 3,
+    # functions of arrays, which hooks use too
+    'mmdense.evaluation.functional': 2.5,
     'mmdense.visualization': 3,
     'mmdense.apis': 4,
     'mmdense.testing': 5,
 }
+# what several methods are made of, and no method itself
+METHOD_BASES = ('mmdense.models.selfsup.student_teacher',)
 NEEDS_MMSEG = ('mmdense.models.depthers', 'mmdense.datasets.depth')
 
 PATHS = {
@@ -153,6 +157,7 @@ def test_imports__methods_and_losses_stand_alone(module):
     is_init = MODULES[module].name == '__init__.py'
     if module.startswith('mmdense.models.selfsup.') and not is_init:
         others = [n for n in names if n.startswith('mmdense.models.selfsup.')]
+        others = [n for n in others if n not in METHOD_BASES]
         assert not others, f'{module} reads another method: {others}'
     if module.startswith('mmdense.models.losses.'):
         runner = [n for n in names if n.startswith('mmengine.runner')]

@@ -91,7 +91,11 @@ def test_component__trains(name, precision):
     for path, value in outputs.items():
         assert torch.isfinite(value).all(), f'{name}{path} is not finite'
     sum(losses).backward()
-    parameters = dict(module.named_parameters())
+    parameters = {
+        path: value
+        for path, value in module.named_parameters()
+        if value.requires_grad  # a teacher's do not
+    }
     leaves = {
         path: value
         for path, value in tensors_of(inputs)

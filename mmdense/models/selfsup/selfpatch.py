@@ -15,6 +15,8 @@ from ..utils.monitors import feature_spread
 from ..utils.neighbor_matching import NeighborMatching
 
 TARGETS = ('attention', 'mean')
+# patches of a step that the monitors look at, at most
+_WATCHED = 4096
 
 
 @MODELS.register_module()
@@ -235,9 +237,11 @@ class SelfPatch(BaseSelfSupervisor):
         losses['loss_patch'] = self.loss_weight * term
         losses.update({key: value.detach() for key, value in found.items()})
         first = patches[0].tokens.detach()
-        first = first[: len(first) // patches[0].crops]
-        method.monitored['local'] = first.flatten(0, 1)
-        losses['std_local'] = feature_spread(method.monitored['local'])
+        first = first[: len(first) // patches[0].crops].flatten(0, 1)
+        # a copy of some rows: a view would keep all tokens alive
+        local = first[:: 1 + len(first) // _WATCHED].clone()
+        method.monitored['local'] = local
+        losses['std_local'] = feature_spread(local)
         return losses
 
     @torch.no_grad()

@@ -1,0 +1,4 @@
+# DINO with the aggregation head in place of the class token; no patch term.
+_base_ = ['./selfpatch-dino_vit-tiny-p16_8xb32-amp-coslr-200e_coco.py']
+
+model = dict(loss_weight=0.0)
