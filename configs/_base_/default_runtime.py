@@ -1,7 +1,8 @@
 default_scope = 'mmdense'
 
 default_hooks = dict(
-    runtime_info=dict(type='RuntimeInfoHook'),
+    # reads logged values when the logger does, not at every iteration
+    runtime_info=dict(type='mmdense.RuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),

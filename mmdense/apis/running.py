@@ -20,6 +20,11 @@ from ..utils.errors import UserError
 from .config_check import ConfigError, check_config
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# Runner.register_default_hooks
+_STOCK_HOOKS = (
+    *('runtime_info', 'timer', 'sampler_seed', 'logger'),
+    *('param_scheduler', 'checkpoint'),
+)
 
 
 def read_config(path: str) -> Config:
@@ -148,6 +153,21 @@ def add_training_hooks(cfg: Config) -> None:
         add_hook(cfg, 'mmdense.NonFiniteLossHook')
 
 
+def drop_hooks_of_none(cfg: Config) -> None:
+    """Take hooks that are set to None out of ``default_hooks``.
+
+    ``--cfg-options default_hooks.match_monitor=None`` leaves a hook out.
+    mmengine takes None for the names that it knows itself alone.
+
+    Args:
+        cfg (Config): Changed in place.
+    """
+    hooks = cfg.get('default_hooks', None) or {}
+    for name in [k for k, v in hooks.items() if v is None]:
+        if name not in _STOCK_HOOKS:
+            del hooks[name]
+
+
 def trust_checkpoints(trust: bool) -> None:
     """Let this process load pickled objects, as ``--trust-checkpoint``."""
     if trust:
@@ -167,6 +187,7 @@ def build_runner(cfg: Config, skip: Tuple[str, ...] = ()) -> Runner:
     Raises:
         ConfigError: If the config cannot run.
     """
+    drop_hooks_of_none(cfg)
     check_config(cfg, skip)
     if cfg.get('train_dataloader') is not None:
         add_training_hooks(cfg)

@@ -6,3 +6,7 @@ class UserError(Exception):
 
     Subclasses also derive from the built-in error that code would catch.
     """
+
+
+class UserValueError(UserError, ValueError):
+    """A value in the config, or in the data, that cannot be used."""

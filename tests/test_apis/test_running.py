@@ -7,6 +7,7 @@ from mmengine.config import Config
 import mmdense  # noqa: F401
 from mmdense.apis import running
 from mmdense.datasets.image_index import NoImagesError
+from mmdense.testing.tiny_training import tiny_training
 from mmdense.utils.checkpoint import CheckpointError
 
 
@@ -106,6 +107,29 @@ def test_add_hook__once():
     cfg.custom_hooks = [{'type': 'StepSeedHook'}]
     running.add_hook(cfg, 'mmdense.StepSeedHook')
     assert len(cfg.custom_hooks) == 1
+
+
+def test_build_runner__hooks_of_none_are_left_out(tmp_path):
+    cfg = tiny_training('dino', tmp_path)
+    cfg.default_hooks.match_monitor = {
+        'type': 'mmdense.CollapseMonitorHook',
+        'warmup': 3,
+    }
+    cfg.merge_from_dict(
+        {'default_hooks.match_monitor': None, 'default_hooks.timer': None}
+    )
+    runner = running.build_runner(cfg)
+    found = {type(hook).__name__ for hook in runner.hooks}
+    assert 'ParamSchedulerHook' in found and 'RuntimeInfoHook' in found
+    # None takes a hook of mmengine away; without the name it would be there
+    assert not found & {'CollapseMonitorHook', 'IterTimerHook'}
+
+
+def test_drop_hooks_of_none__config_without_hooks():
+    cfg = _config()
+    before = cfg.to_dict()
+    running.drop_hooks_of_none(cfg)
+    assert cfg.to_dict() == before
 
 
 def test_set_work_dir__order():

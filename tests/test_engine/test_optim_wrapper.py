@@ -28,6 +28,12 @@ CUDA = pytest.param(
         pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU'),
     ],
 )
+SCALING_CPU = pytest.param(
+    'cpu',
+    marks=pytest.mark.skipif(
+        not hasattr(torch.amp, 'GradScaler'), reason='no scaler on CPU'
+    ),
+)
 WRAPPERS = {'fp32': OptimWrapper, 'amp': AmpOptimWrapper}
 
 
@@ -123,6 +129,18 @@ def test_clip_each__a_bad_tensor_leaves_the_others_right():
     clip_each_([bad, good], 3.0)
     assert good.norm().item() == pytest.approx(3.0, rel=1e-6)
     assert bad[1] == 5
+
+
+@pytest.mark.parametrize('value', [float('inf'), -float('inf'), math.nan])
+@pytest.mark.parametrize('device', ['cpu', CUDA])
+def test_clip_each__a_tensor_that_is_not_finite_stays(value, device):
+    bad = torch.tensor([value, 1.0, 2.0], device=device)
+    good = torch.full((9,), 2.0, device=device)
+    before = bad.clone()
+    total = clip_each_([bad, good], 3.0)
+    torch.testing.assert_close(bad, before, rtol=0, atol=0, equal_nan=True)
+    assert good.norm().item() == pytest.approx(3.0, rel=1e-6)
+    assert not math.isfinite(total)
 
 
 def test_clip_each__official_gradients():
@@ -418,3 +436,52 @@ def test_amp__real_scaler_on_a_gpu():
     wrapper.update_params((model(x) * 1e36).mean())
     assert torch.equal(model.weight, before)
     assert wrapper.loss_scaler.get_scale() == scale / 2
+
+
+def _scaled(device):
+    """A wrapper whose scale grows after two good steps, and its model."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2).to(device)
+    scaler = {'init_scale': 8.0, 'growth_interval': 2}
+    wrapper = AmpOptimWrapper(
+        optimizer=torch.optim.AdamW(model.parameters(), lr=0.01),
+        clip_grad={'type': 'per_tensor', 'max_norm': 0.1},
+        loss_scale=scaler,
+    )
+    if device == 'cpu':
+        # mmengine's is of CUDA, and idle here
+        wrapper.loss_scaler = torch.amp.GradScaler(device, **scaler)
+    return wrapper, model
+
+
+def _scaled_steps(wrapper, model, steps):
+    """Scale after each step; step 3 overflows."""
+    scales, device = [], model.weight.device
+    for step in steps:
+        x = torch.randn(3, 4, generator=torch.Generator().manual_seed(step))
+        factor = 1e38 if step == 3 else 1.0
+        wrapper.update_params((model(x.to(device)) * factor).mean())
+        scales.append(wrapper.loss_scaler.get_scale())
+    return scales
+
+
+@pytest.mark.parametrize('device', [SCALING_CPU, CUDA])
+def test_amp__loss_scale_is_saved_and_resumed(device, tmp_path):
+    """Scale and the count of good steps go on; overflow skips a step."""
+    wrapper, model = _scaled(device)
+    want = _scaled_steps(wrapper, model, range(7))
+    # grows after 0, 1; halves at 3; grows after 4, 5
+    assert want == [8, 16, 16, 8, 8, 16, 16]
+    for stop in (1, 3, 4, 5):
+        first, broken = _scaled(device)
+        _scaled_steps(first, broken, range(stop))
+        path = tmp_path / f'{stop}.pth'
+        torch.save([first.state_dict(), broken.state_dict()], path)
+        second, resumed = _scaled(device)
+        states = torch.load(path, map_location=device, weights_only=False)
+        second.load_state_dict(states[0])
+        resumed.load_state_dict(states[1])
+        got = _scaled_steps(second, resumed, range(stop, 7))
+        assert got == want[stop:]
+        assert torch.equal(resumed.weight, model.weight)
+        assert torch.equal(resumed.bias, model.bias)

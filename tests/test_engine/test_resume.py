@@ -230,9 +230,16 @@ def _two_process_resume(rank, world_size, root, method):
 
 @pytest.mark.slow
 @pytest.mark.dist
-@pytest.mark.parametrize('method', ['local-global', 'selfpatch-dino'])
+@pytest.mark.parametrize('method', ['local-global', 'selfpatch-dino', 'moby'])
 def test_resume__is_bit_exact_on_two_processes(method, tmp_path):
     run_distributed(_two_process_resume, 2, str(tmp_path), method)
     want, got = (_final(tmp_path / n, 2) for n in ('straight', 'broken'))
     _equal(want['state_dict'], got['state_dict'])
     _equal(want['optimizer'], got['optimizer'])
+    if method == 'moby':
+        # keys of both processes: 3 iterations of 2 images on each of 2
+        first = _final(tmp_path / 'straight', 1)['state_dict']
+        assert int(first['loss_module.queue_ptr']) == 12
+        for name in ('queue1', 'queue2'):
+            key = f'loss_module.{name}'
+            assert not torch.equal(first[key], got['state_dict'][key])

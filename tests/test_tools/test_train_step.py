@@ -374,3 +374,18 @@ def test_tool__measures_and_writes_a_report(tmp_path):
         assert result['tensors'] > 0
         assert all(r['cpu'] > 0 and r['peak'] > 0 for r in result['rounds'])
     assert len(run['goals']) == 4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_tool__reports_the_share_of_the_peak_of_a_gpu(tmp_path):
+    out = tmp_path / 'numbers.json'
+    words = ['--device', 'cuda', '--batch', 4, '--rounds', 2, '--out', out]
+    words += ['--variants', 'selfpatch', 'plain', '--peak-tflops', 100]
+    found = run_tool('benchmarks/train_step.py', *words).stdout
+    assert '% of peak' in found
+    runs = json.loads(out.read_text())['runs']
+    assert [run['compile'] for run in runs] == [False, True]
+    for run in runs:
+        for result in run['results'].values():
+            assert all(r['peak'] > 0 for r in result['rounds'])

@@ -13,6 +13,7 @@ optim_wrapper = dict(
         flat_decay_mult=0.0,
     ),
 )
+# Schedules without an end go on to the end of the training.
 param_scheduler = [
     dict(
         type='LinearLR',
@@ -27,7 +28,6 @@ param_scheduler = [
         eta_min=1e-6,
         by_epoch=True,
         begin=3,
-        end=30,
         convert_to_iter_based=True,
     ),
     dict(
@@ -35,7 +35,6 @@ param_scheduler = [
         eta_min=0.4,
         by_epoch=True,
         begin=0,
-        end=30,
         convert_to_iter_based=True,
     ),
 ]

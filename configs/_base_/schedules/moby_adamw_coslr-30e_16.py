@@ -4,7 +4,7 @@ optim_wrapper = dict(
     type='mmdense.OptimWrapper',
     constructor='mmdense.GroupedOptimWrapperConstructor',
     optimizer=dict(
-        type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.05
+        type='AdamW', lr=1.5e-4, betas=(0.9, 0.999), weight_decay=0.05
     ),
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(
@@ -13,6 +13,7 @@ optim_wrapper = dict(
         flat_decay_mult=0.0,
     ),
 )
+# Schedules without an end go on to the end of the training.
 param_scheduler = [
     dict(
         type='LinearLR',
@@ -27,7 +28,6 @@ param_scheduler = [
         eta_min_ratio=5e-3,
         by_epoch=True,
         begin=3,
-        end=30,
         convert_to_iter_based=True,
     ),
 ]

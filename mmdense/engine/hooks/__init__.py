@@ -8,6 +8,7 @@ from .momentum_update_hook import MomentumUpdateHook
 from .non_finite_loss_hook import NonFiniteLossHook
 from .patch_match_monitor_hook import PatchMatchMonitorHook
 from .resume_check_hook import ResumeCheckHook
+from .runtime_info_hook import RuntimeInfoHook
 from .step_seed_hook import StepSeedHook
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     'NonFiniteLossHook',
     'PatchMatchMonitorHook',
     'ResumeCheckHook',
+    'RuntimeInfoHook',
     'StepSeedHook',
 ]

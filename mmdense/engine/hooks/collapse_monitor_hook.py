@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 
 from mmdense.registry import HOOKS
 
-SPREADS = ('std_global', 'std_local')
+SPREADS = ('std_global', 'std_local', 'std_key')
 # information -> the entropy of the same distributions
 INFORMATION = {
     'teacher_information': 'teacher_entropy',

@@ -19,7 +19,7 @@ STATE = 'patch_match_monitor'
 class PatchMatchMonitorHook(Hook):
     """Log the share of patches whose top-k neighbours have changed.
 
-    The global crops (those of the first one's size) of the first images of
+    The global crops of the first images of
     the first batch are kept. Before training and every ``interval``
     iterations the teacher of :class:`mmdense.SelfPatch` chooses the
     neighbours of their patches, and ``match_change`` is the share in [0, 1]
@@ -81,11 +81,10 @@ class PatchMatchMonitorHook(Hook):
         """Keep the first images that come."""
         if not self._active or self._probe:
             return
-        views = data_batch['inputs']
+        method: Any = unwrapped(runner.model).method
         self._probe = [
             view[: self.num_images].detach().cpu().clone()
-            for view in views
-            if view.shape == views[0].shape
+            for view in data_batch['inputs'][: method.num_global]
         ]
         self._index = self._look(runner)
 

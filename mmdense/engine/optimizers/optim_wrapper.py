@@ -24,7 +24,8 @@ def clip_each_(gradients: Sequence[Tensor], max_norm: float) -> Tensor:
 
     Source: ``clip_gradients`` of ``facebookresearch/dino``, ``utils.py``
     (commit 7c446df): a tensor of norm ``n`` is multiplied by ``c = max_norm
-    / (n + 1e-6)`` where ``c < 1``. Nothing here waits for the device.
+    / (n + 1e-6)`` where ``c < 1``. Unlike there, a tensor whose norm is not
+    finite stays as it is. Nothing here waits for the device.
 
     Args:
         gradients (Sequence[Tensor]): Of any shapes, at least one, changed.
@@ -37,8 +38,9 @@ def clip_each_(gradients: Sequence[Tensor], max_norm: float) -> Tensor:
     device = grads[0].device
     norms = torch.stack([n.to(device) for n in torch._foreach_norm(grads)])
     scales = max_norm / (norms + 1e-6)
-    # a norm that is not finite leaves its tensor alone
-    scales = torch.where(scales < 1, scales, torch.ones_like(scales))
+    # infinity times a scale of 0 would be NaN
+    shrink = (scales < 1) & torch.isfinite(norms)
+    scales = torch.where(shrink, scales, torch.ones_like(scales))
     factors = [s.to(g.dtype) for s, g in zip(scales.unbind(), grads)]
     torch._foreach_mul_(grads, factors)
     return torch.linalg.vector_norm(norms)

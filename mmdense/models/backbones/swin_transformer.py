@@ -1,6 +1,7 @@
 """Swin Transformer for dense prediction."""
 
 import logging
+from functools import lru_cache
 from typing import Any, Dict, Optional, Sequence, Set, Tuple, Union
 
 import torch
@@ -46,6 +47,11 @@ def relative_position_index(window: int) -> Tensor:
     return rows * (2 * window - 1) + columns
 
 
+@lru_cache(maxsize=32)
+def _index_on(window: int, device: torch.device) -> Tensor:
+    return relative_position_index(window).to(device)
+
+
 def crop_table(table: Tensor, window: int, smaller: int) -> Tensor:
     """Bias of a smaller window: its offsets are the middle of the table.
 
@@ -59,7 +65,7 @@ def crop_table(table: Tensor, window: int, smaller: int) -> Tensor:
     """
     side, cut = 2 * window - 1, window - smaller
     image = table.view(side, side, -1)[cut : side - cut, cut : side - cut]
-    index = relative_position_index(smaller).to(table.device)
+    index = _index_on(smaller, table.device)
     return image.flatten(0, 1)[index].permute(2, 0, 1)
 
 

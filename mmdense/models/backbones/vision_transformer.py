@@ -1,5 +1,6 @@
 """Vision transformer for dense prediction."""
 
+import logging
 from typing import (
     Any,
     Dict,
@@ -11,6 +12,7 @@ from typing import (
 )
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model.weight_init import trunc_normal_
 from mmpretrain.models.backbones import (
     VisionTransformer as _VisionTransformer,
@@ -179,6 +181,7 @@ class VisionTransformer(_VisionTransformer):
         self.with_cp = with_cp
         self.init_std = init_std
         self._resize_logged = False
+        self._small_logged = False
 
     def init_weights(self) -> None:
         """Initialise; weights of a file are never overwritten."""
@@ -260,11 +263,24 @@ class VisionTransformer(_VisionTransformer):
                 f'(B, C, H, W) with at least one {kernel[0]}x{kernel[1]} '
                 'patch.'
             )
+        if min(x.shape[2] - kernel[0], x.shape[3] - kernel[1]) < 0:
+            self._warn_small(tuple(x.shape[2:]), kernel)
         x, hw = self.patch_embed(x)
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
         x = x + self.position_embedding(hw)
         return self.pre_norm(self.drop_after_pos(x)), hw
+
+    def _warn_small(self, size: Tuple[int, ...], kernel: Any) -> None:
+        if self._small_logged:
+            return
+        self._small_logged = True
+        print_log(
+            f'Images of {size[0]}x{size[1]} pixels are smaller than a patch '
+            f'of {kernel[0]}x{kernel[1]}: the patch is filled up with zeros.',
+            logger='current',
+            level=logging.WARNING,
+        )
 
     def _run(self, layer: nn.Module, x: Tensor) -> Tensor:
         if self.with_cp and torch.is_grad_enabled():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmdense.registry import MODELS
 
-from ...utils.errors import UserError
+from ...utils.errors import UserValueError
 from ...utils.pixel_policy import PixelPolicy
 from ..utils.batch_augment import augment_batch, draw_pixels
 
@@ -18,7 +18,7 @@ _KEYS = {field.name for field in fields(PixelPolicy)}
 _CROP_KEYS = {'size', 'num', 'scale', 'ratio', 'interpolation'}
 
 
-class CropListError(UserError, ValueError):
+class CropListError(UserValueError):
     """Crops that do not make up a batch."""
 
 

@@ -101,7 +101,7 @@ class CenteredTeacher(BaseModule):
         rows = sum(count for _, count in self._held)
         self._held.clear()
         if process_info()[1] > 1:
-            joint = torch.cat((total, total.new_tensor([float(rows)])))
+            joint = torch.cat((total, total.new_full((1,), float(rows))))
             dist.all_reduce(joint)
             mean = joint[:-1] / joint[-1]
         else:

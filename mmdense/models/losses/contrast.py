@@ -5,6 +5,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from mmdense.utils.dist import process_info
+from mmdense.utils.errors import UserValueError
 
 
 def check_queue(size: int, keys: int, option: str) -> None:
@@ -12,18 +13,19 @@ def check_queue(size: int, keys: int, option: str) -> None:
 
     Args:
         size (int): Length of the queue.
-        keys (int): Keys that one view of all processes adds.
+        keys (int): Keys that all processes add to it in a step.
         option (str): Config key of the length, for the message.
 
     Raises:
-        ValueError: If ``keys`` does not divide ``size``.
+        UserValueError: If ``keys`` does not divide ``size``.
     """
     if size % keys:
         fitting = [n for n in range(1, size + 1) if size % n == 0]
         near = min(fitting, key=lambda n: abs(n - keys))
-        raise ValueError(
-            f'{option}={size} is not divisible by the {keys} keys of a view '
-            '(batch per process x processes). The nearest number that fits '
+        raise UserValueError(
+            f'{option}={size} is not divisible by the {keys} keys that a '
+            'step adds (images of all processes, once for each view that '
+            'goes into the queue). The nearest number that fits '
             f'is {near}; change train_dataloader.batch_size or {option}.'
         )
 

@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdense.registry import MODELS
 from mmdense.utils.dist import process_info
+from mmdense.utils.errors import UserValueError
 
 from ..utils.chunked_loss import chunked_loss
 from ..utils.monitors import entropy_monitors
@@ -94,14 +95,14 @@ class PatchDistillationLoss(CenteredTeacher):
     def _check_head(self, head: Any) -> None:
         width = getattr(head, 'out_channels', None)
         if not hasattr(head, 'bottleneck') or width != self.out_channels:
-            raise ValueError(
+            raise UserValueError(
                 f'model.patch_loss.out_channels={self.out_channels} needs '
                 'model.patch_head=dict(type="mmdense.DINOHead", ...) with '
                 f'the same, got {type(head).__name__} with out_channels='
                 f'{width}.'
             )
         if any(isinstance(m, _BatchNorm) for m in head.modules()):
-            raise ValueError(
+            raise UserValueError(
                 'PatchDistillationLoss computes the patches in chunks, over '
                 'which BatchNorm cannot normalise: set model.patch_head.'
                 'use_bn=False.'
@@ -278,7 +279,7 @@ class PatchContrastLoss(BaseModule):
                 divide the queue.
         """
         if predictor is None or keys is None:
-            raise ValueError(
+            raise UserValueError(
                 'PatchContrastLoss needs model.patch_predictor, as '
                 'mmdense.MoBY needs model.method.predictor.'
             )
@@ -286,7 +287,7 @@ class PatchContrastLoss(BaseModule):
         if self.negatives == 'queue':
             check_queue(
                 self.queue_size,
-                len(keys) // crops * process_info()[1],
+                len(keys) * process_info()[1],
                 'model.patch_loss.queue_size',
             )
         terms: List[Tensor] = []

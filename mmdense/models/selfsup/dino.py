@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmdense.registry import MODELS
+from mmdense.utils.errors import UserValueError
 
 from .student_teacher import Encoded, StudentTeacher
 
@@ -48,12 +49,12 @@ class DINO(StudentTeacher):
     ) -> None:
         super().__init__(backbone, neck, loss, **kwargs)
         if center_crops not in ('global', 'all'):
-            raise ValueError(
+            raise UserValueError(
                 f"center_crops={center_crops!r}: needs 'global' or 'all'."
             )
         sizes = (self.neck.out_channels, self.loss_module.out_channels)
         if sizes[0] != sizes[1]:
-            raise ValueError(
+            raise UserValueError(
                 f'neck.out_channels={sizes[0]} and loss.out_channels='
                 f'{sizes[1]} must be the same.'
             )

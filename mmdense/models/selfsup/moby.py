@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmdense.registry import MODELS
+from mmdense.utils.errors import UserValueError
 
 from .student_teacher import Encoded, StudentTeacher
 
@@ -53,11 +54,11 @@ class MoBY(StudentTeacher):
                 images for BatchNorm.
         """
         if len(inputs) != 2:
-            raise ValueError(
+            raise UserValueError(
                 f'MoBY contrasts two views, the pipeline gives {len(inputs)}.'
             )
         if self.training and len(inputs[0]) < 2:
-            raise ValueError(
+            raise UserValueError(
                 'MoBY normalises its projections over the batch, which holds '
                 'one image. Raise train_dataloader.batch_size to 2 or more '
                 'and set drop_last=True.'

@@ -9,10 +9,12 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmdense.registry import MODELS
+from mmdense.utils.errors import UserValueError
 
 from ..losses.patch_loss import PatchGroup
 from ..utils.monitors import feature_spread
 from ..utils.neighbor_matching import NeighborMatching
+from .student_teacher import refuse_foreign
 
 TARGETS = ('attention', 'mean')
 # patches of a step that the monitors look at, at most
@@ -82,20 +84,23 @@ class SelfPatch(BaseSelfSupervisor):
         # the backbone belongs to the method, so not through the parent
         BaseModel.__init__(self, MODELS.build(data_preprocessor), init_cfg)
         if patch_target not in TARGETS:
-            raise ValueError(
+            raise UserValueError(
                 f'patch_target={patch_target!r}: needs one of {TARGETS}.'
             )
         if loss_weight < 0:
-            raise ValueError(f'loss_weight={loss_weight}: needs at least 0.')
+            raise UserValueError(
+                f'loss_weight={loss_weight}: needs at least 0.'
+            )
         self.method: Any = MODELS.build({**method, 'pool': aggregation})
         if self.method.backbone.__class__.__name__ == 'VisionTransformer' and (
             getattr(self.method.backbone, 'cls_token', None) is not None
         ):
-            raise ValueError(
+            raise UserValueError(
                 'SelfPatch has its class vector in the aggregation head: set '
                 'model.method.backbone.with_cls_token=False (and '
                 'final_norm=False).'
             )
+        self._register_load_state_dict_pre_hook(self._check_origin)
         self.matching = NeighborMatching(**(matching or {}))
         self.patch_target = patch_target
         self.loss_weight = loss_weight
@@ -103,7 +108,7 @@ class SelfPatch(BaseSelfSupervisor):
         self.patch_predictor: Optional[nn.Module] = None
         if loss_weight > 0:
             if patch_head is None or patch_loss is None:
-                raise ValueError(
+                raise UserValueError(
                     'SelfPatch needs patch_head and patch_loss, unless '
                     'loss_weight is 0.'
                 )
@@ -113,6 +118,10 @@ class SelfPatch(BaseSelfSupervisor):
             self.patch_loss = MODELS.build(patch_loss)
             if patch_predictor is not None:
                 self.patch_predictor = MODELS.build(patch_predictor)
+
+    def _check_origin(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        """Load hook: refuse the checkpoint of another kind of model."""
+        refuse_foreign('SelfPatch', state_dict, (f'{prefix}method.',))
 
     # the parts of the method, under the names that mmpretrain expects
     @property

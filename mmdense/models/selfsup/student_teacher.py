@@ -1,7 +1,16 @@
 """What DINO and MoBY share: a network and a momentum copy of it."""
 
 import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import (
+    Any,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
@@ -9,7 +18,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmdense.registry import MODELS
-from mmdense.utils.errors import UserError
+from mmdense.utils.errors import UserError, UserValueError
 
 from ..backbones.tokens import Tokens, as_tokens
 from ..utils.momentum_teacher import MomentumTeacher
@@ -60,6 +69,30 @@ def _differences(
     found += [f'{key}: not in the file' for key in here if key not in there]
     found += [f'{key}: not here' for key in there if key not in here]
     return [text for text in found if not _FITTED.search(text)]
+
+
+def refuse_foreign(
+    method: str, state_dict: Mapping[str, Any], roots: Tuple[str, ...]
+) -> None:
+    """Refuse a checkpoint that has nothing in common with a method.
+
+    Args:
+        method (str): Name of the method.
+        state_dict (Mapping[str, Tensor]): What is loaded.
+        roots (Tuple[str, ...]): What the method's keys start with.
+
+    Raises:
+        UserError: If there are keys, and none of the method's.
+    """
+    if not state_dict or any(key.startswith(roots) for key in state_dict):
+        return
+    raise UserError(
+        f'The checkpoint holds nothing of {method}: its keys are like '
+        f'{sorted(state_dict)[:2]}, {roots[0]}* and the like are expected. '
+        'To start from the backbone of another method, export it '
+        '(tools/model_converters/export_backbone.py) and set init_cfg=dict('
+        'type="mmdense.Pretrained", checkpoint=...) in the backbone.'
+    )
 
 
 class StudentTeacher(BaseSelfSupervisor):
@@ -122,7 +155,7 @@ class StudentTeacher(BaseSelfSupervisor):
         )
         self.pool = None if pool is None else MODELS.build(pool)
         if num_global < 1:
-            raise ValueError(f'num_global={num_global}: needs at least 1.')
+            raise UserValueError(f'num_global={num_global}: needs at least 1.')
         self.loss_module = MODELS.build(loss)
         self.num_global = num_global
         self.teacher: Any = MomentumTeacher(**(teacher or {}))
@@ -166,13 +199,16 @@ class StudentTeacher(BaseSelfSupervisor):
         """Load hook: fill in a missing teacher, refuse one that differs."""
         start = prefix + 'teacher.'
         own = self.teacher.state_dict()
+        names = [name for name, _ in self.teacher.named_children()]
+        roots = tuple(f'{prefix}{name}.' for name in [*names, 'teacher'])
+        refuse_foreign(type(self).__name__, state_dict, roots)
         given = {
             key[len(start) :]: value
             for key, value in state_dict.items()
             if key.startswith(start)
         }
         wrong: List[str] = []
-        for name, _ in self.teacher.named_children():
+        for name in names:
             here = {k: v for k, v in own.items() if k.startswith(name + '.')}
             there = {
                 k: v for k, v in given.items() if k.startswith(name + '.')
@@ -250,19 +286,19 @@ class StudentTeacher(BaseSelfSupervisor):
         """
         shapes = [tuple(crop.shape) for crop in inputs]
         if len(inputs) < self.num_global:
-            raise ValueError(
+            raise UserValueError(
                 f'{type(self).__name__} needs {self.num_global} global crops '
                 f'of an image, the pipeline gives {len(inputs)}: add views '
                 'to MultiViewCrops.'
             )
         if len({shape[0] for shape in shapes}) > 1:
-            raise ValueError(
+            raise UserValueError(
                 'The crops hold different numbers of images: '
                 f'{[shape[0] for shape in shapes]}. Every image needs all '
                 'crops.'
             )
         if len(set(shapes[: self.num_global])) > 1:
-            raise ValueError(
+            raise UserValueError(
                 f'The first {self.num_global} crops are the global ones and '
                 f'must have one size, got {shapes[: self.num_global]}.'
             )

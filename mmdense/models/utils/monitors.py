@@ -34,9 +34,10 @@ def entropy_monitors(
 
     Returns:
         Tuple[Tensor, Tensor]: Mean entropy as a share of ``log K``; and
-        entropy of the mean distribution minus mean entropy, as a share of
-        its largest value ``log min(images, K)``. The second is near 0 when
-        all rows are alike, whether uniform or one-hot.
+        entropy of the mean distribution minus mean entropy, over
+        ``log min(images, K)``. The second is near 0 when all rows are alike,
+        whether uniform or one-hot, and 1 when every image has an output of
+        its own; views of one image that differ can take it above 1.
     """
     rows, width = probs.shape
     entropy = -torch.dot(probs.flatten(), log_probs.flatten()) / rows

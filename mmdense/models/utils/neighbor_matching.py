@@ -1,10 +1,14 @@
 """Which neighbours of a patch look most like it."""
 
+import logging
 from typing import Dict, NamedTuple, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from torch import Tensor, nn
+
+from mmdense.utils.errors import UserValueError
 
 BORDERS = ('mask', 'wrap')
 Grid = Tuple[int, int]
@@ -13,8 +17,8 @@ Grid = Tuple[int, int]
 def _check_window(window: Union[int, str]) -> None:
     odd = isinstance(window, int) and window >= 3 and window % 2 == 1
     if window != 'all' and not odd:
-        raise ValueError(
-            f"matching.window={window!r}: needs 3, 5, 7, ... or 'all'."
+        raise UserValueError(
+            f"model.matching.window={window!r}: needs 3, 5, 7, ... or 'all'."
         )
 
 
@@ -51,9 +55,9 @@ def neighbor_table(
     _check_window(window)
     window = int(window)
     if border == 'wrap' and min(hw) < window:
-        raise ValueError(
+        raise UserValueError(
             f'A grid of {height}x{width} patches is smaller than the window '
-            f"of {window}x{window}: with matching.border='wrap' a patch "
+            f"of {window}x{window}: with model.matching.border='wrap' a patch "
             "would be its own neighbour. Use border='mask' or larger crops."
         )
     reach = torch.arange(window) - window // 2
@@ -108,17 +112,17 @@ class NeighborMatching(nn.Module):
     ) -> None:
         super().__init__()
         if border not in BORDERS:
-            raise ValueError(
-                f'matching.border={border!r}: needs one of {BORDERS}.'
+            raise UserValueError(
+                f'model.matching.border={border!r}: needs one of {BORDERS}.'
             )
         _check_window(window)
         limit = None if window == 'all' else int(window) ** 2 - 1
         if top_k < 1 or (limit is not None and top_k > limit):
-            raise ValueError(
-                f'matching.top_k={top_k}: a window of {window}x{window} has '
-                f'{limit} neighbours; needs 1 <= top_k <= {limit}.'
+            raise UserValueError(
+                f'model.matching.top_k={top_k}: a window of {window}x'
+                f'{window} has {limit} neighbours; needs 1 to {limit}.'
                 if limit
-                else f'matching.top_k={top_k}: needs at least 1.'
+                else f'model.matching.top_k={top_k}: needs at least 1.'
             )
         self.window = window
         self.top_k = top_k
@@ -144,13 +148,23 @@ class NeighborMatching(nn.Module):
         key = (tuple(hw), str(device))
         if key not in self._tables:
             index, valid = neighbor_table(hw, self.window, self.border)
-            fewest = int(valid.sum(dim=1).min()) if index.numel() else 0
+            counts = valid.sum(dim=1)
+            fewest = int(counts.min()) if index.numel() else 0
             if fewest < 1 or index.shape[1] < self.top_k:
-                raise ValueError(
+                raise UserValueError(
                     f'A crop of {hw[0]}x{hw[1]} patches gives a patch '
-                    f'{fewest} neighbours, and matching.top_k={self.top_k} '
-                    'are asked for. Use larger crops, smaller patches or a '
-                    'smaller top_k.'
+                    f'{fewest} neighbours, and model.matching.top_k='
+                    f'{self.top_k} are asked for. Use larger crops, smaller '
+                    'patches or a smaller top_k.'
+                )
+            # corners may have fewer than top_k, but not all patches
+            if int(counts.max()) < self.top_k:
+                print_log(
+                    f'A patch of a {hw[0]}x{hw[1]} grid has at most '
+                    f'{int(counts.max())} neighbours: these are taken '
+                    f'instead of model.matching.top_k={self.top_k}.',
+                    logger='current',
+                    level=logging.WARNING,
                 )
             self._tables[key] = (
                 index.to(device),
@@ -195,7 +209,7 @@ class NeighborMatching(nn.Module):
             ValueError: If the grid does not fit the tokens, or is too small.
         """
         if tokens.ndim != 3 or tokens.shape[1] != hw[0] * hw[1]:
-            raise ValueError(
+            raise UserValueError(
                 f'Tokens of shape {tuple(tokens.shape)} do not fit a grid of '
                 f'{hw[0]}x{hw[1]} patches.'
             )
