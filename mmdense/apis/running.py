@@ -174,6 +174,29 @@ def trust_checkpoints(trust: bool) -> None:
         os.environ[TRUST_VARIABLE] = '1'
 
 
+def check_schedules(cfg: Config) -> None:
+    """Refuse a training that ends before one of its schedules begins.
+
+    Args:
+        cfg (Config): With ``train_cfg`` and ``param_scheduler``.
+
+    Raises:
+        ConfigError: If a schedule without an end begins too late.
+    """
+    epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
+    schedules = cfg.get('param_scheduler') or []
+    for schedule in schedules if isinstance(schedules, list) else [schedules]:
+        begin = schedule.get('begin', 0)
+        by_epoch = schedule.get('by_epoch', True)
+        if epochs and by_epoch and 'end' not in schedule and begin >= epochs:
+            raise ConfigError(
+                f'train_cfg.max_epochs={epochs}, but {schedule.type} in '
+                f'param_scheduler begins at epoch {begin} (after the '
+                'warm-up). Train for longer, or shorten the warm-up: '
+                'param_scheduler.0.end and param_scheduler.1.begin.'
+            )
+
+
 def build_runner(cfg: Config, skip: Tuple[str, ...] = ()) -> Runner:
     """Check a config and build the runner that it asks for.
 
@@ -189,6 +212,7 @@ def build_runner(cfg: Config, skip: Tuple[str, ...] = ()) -> Runner:
     """
     drop_hooks_of_none(cfg)
     check_config(cfg, skip)
+    check_schedules(cfg)
     if cfg.get('train_dataloader') is not None:
         add_training_hooks(cfg)
     if 'runner_type' in cfg:
