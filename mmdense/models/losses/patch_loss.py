@@ -76,7 +76,8 @@ class PatchDistillationLoss(CenteredTeacher):
     Args:
         out_channels (int): Number ``K`` of outputs of the patch heads.
             Defaults to 4096.
-        chunk_size (int): Patches in a chunk. Defaults to 2048.
+        chunk_size (int): Patches in a chunk. Defaults to 1024: on a CPU both
+            faster and smaller than 2048; a GPU is faster with more.
         **kwargs: Temperatures and centre, see
             :class:`~.centering.CenteredTeacher`.
 
@@ -85,7 +86,7 @@ class PatchDistillationLoss(CenteredTeacher):
     """
 
     def __init__(
-        self, out_channels: int = 4096, chunk_size: int = 2048, **kwargs: Any
+        self, out_channels: int = 4096, chunk_size: int = 1024, **kwargs: Any
     ) -> None:
         super().__init__(out_channels, **kwargs)
         if chunk_size < 1:
