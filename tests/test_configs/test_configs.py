@@ -31,6 +31,7 @@ from mmdense.testing.config_names import (
 from mmdense.testing.launch import ROOT
 from mmdense.testing.tiny import (
     build_model,
+    evaluation_step,
     tiny_batch,
     tiny_config,
     train_steps,
@@ -110,8 +111,45 @@ def test_config__means_what_its_name_says(path):
     assert name_problems(path, _read(path)) == []
 
 
-@every_config
-def test_config__trains_two_tiny_steps(path):
+# numbers that do not change what is built
+_VALUES = {
+    *('lr', 'weight_decay', 'drop_path_rate', 'mean', 'std', 'num_classes'),
+    *('test_cfg', 'ann_file', 'init_cfg', 'outfile_prefix', '_scope_'),
+}
+
+
+def _structure(node):
+    if isinstance(node, dict):
+        return {k: _structure(v) for k, v in node.items() if k not in _VALUES}
+    if isinstance(node, (list, tuple)):
+        return [_structure(value) for value in node]
+    return node
+
+
+def _recipe(path):
+    """Configs with equal recipes build the same tiny model and optimiser."""
+    try:
+        cfg = tiny_config(_read(path))
+    except Exception:  # the test itself says what is wrong
+        return path.name
+    parts = (cfg.model, cfg.optim_wrapper, cfg.get('val_evaluator'))
+    return json.dumps([_structure(p) for p in parts], default=str)
+
+
+RECIPES = {_recipe(path): path for path in reversed(CONFIGS)}
+every_recipe = pytest.mark.parametrize(
+    'path',
+    [path for path in CONFIGS if path in set(RECIPES.values())],
+    ids=lambda path: str(path.relative_to(FOLDER)),
+)
+
+
+def test_recipes__baselines_share_that_of_the_method():
+    assert len(RECIPES) < 0.8 * len(CONFIGS)
+
+
+@every_recipe
+def test_recipe__trains_two_tiny_steps_and_evaluates_one(path, tmp_path):
     _need_toolboxes(path)
     cfg = tiny_config(_read(path))
     model = build_model(cfg)
@@ -140,6 +178,9 @@ def test_config__trains_two_tiny_steps(path):
     assert moved
     if hasattr(model, 'after_step'):
         assert [k for k in moved if 'teacher.' in k], 'the teacher stood still'
+    if cfg.get('val_evaluator') is not None:
+        metrics = evaluation_step(model, batch, cfg, tmp_path)
+        assert metrics
 
 
 METAFILES = sorted(FOLDER.rglob('metafile.yml'))
@@ -158,7 +199,7 @@ def _draft(path):
     name = parse_name(path)
     return (
         f'\n  - Name: {path.stem}\n    Metadata:\n'
-        f'      Epochs: {name.epochs}\n'
+        f'      {name.unit.title()}: {name.length}\n'
         f'      Batch Size: {name.gpus * name.batch}\n'
         '      Training Data: ?\n      Parameters: ?\n'
         '    In Collection: ?\n    Weights: null\n'
@@ -178,7 +219,7 @@ def test_config__is_once_in_a_metafile(path):
     (_, entry) = where[0]
     name = parse_name(path)
     assert entry['Name'] == path.stem
-    assert entry['Metadata']['Epochs'] == name.epochs
+    assert entry['Metadata'][name.unit.title()] == name.length
     assert entry['Metadata']['Batch Size'] == name.gpus * name.batch
 
 
@@ -356,6 +397,56 @@ def test_name_problems__sees_a_wrong_name(old, new, said):
     path /= 'local-global_vit-small-p16_1xb128-amp-coslr-300e_in1k.py'
     wrong = path.with_name(path.name.replace(old, new))
     assert [p for p in name_problems(wrong, _read(path)) if said in p]
+
+
+@pytest.mark.parametrize(
+    'old,new,said',
+    [
+        ('linear', 'upernet', 'upernet builds fcnhead'),
+        ('linear', 'semantic-fpn', 'semantic-fpn builds fcnhead'),
+        ('linear', 'mask-rcnn', 'mask-rcnn builds fcnhead'),
+        ('local-global-300e', 'dino', 'starts from'),
+        ('local-global-300e', 'local-global-100e', 'comes from'),
+        ('vit-small-p16', 'resnet50', 'depth'),
+        ('-64e', '-60e', '64 epochs'),
+        ('-64e', '-80k', '80840 iterations'),
+        ('8xb2', '4xb4', 'batch is 2'),
+        ('ade20k', 'cityscapes', 'cityscapes reads ADE20KDataset'),
+        ('ade20k', 'moon', 'teach this data'),
+        ('512x512', '512x1024', 'trains on (512, 512)'),
+        ('-512x512', '', 'trains on (512, 512)'),
+    ],
+)
+def test_name_problems__sees_a_wrong_benchmark_name(old, new, said):
+    path = FOLDER / 'local_global/benchmarks'
+    path /= (
+        'linear_vit-small-p16_local-global-300e-pre_8xb2-64e_ade20k-512x512.py'
+    )
+    assert name_problems(path, _read(path)) == []
+    wrong = path.with_name(path.name.replace(old, new))
+    found = name_problems(wrong, _read(path))
+    assert [p for p in found if said in p], found
+
+
+@pytest.mark.parametrize(
+    'change,said',
+    [
+        ({'benchmark.pretraining.weights': 'x'}, 'either config or weights'),
+        ({'benchmark.pretraining.epochs': 9}, 'with 9 epochs'),
+        ({'model.backbone.init_cfg.checkpoint': 'a.pth'}, 'from a.pth, not'),
+        ({'benchmark': None}, "lacks ['dataset'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_name_problems__sees_another_start(change, said):
+    path = FOLDER / 'local_global/benchmarks'
+    path /= (
+        'linear_vit-small-p16_local-global-300e-pre_8xb2-64e_ade20k-512x512.py'
+    )
+    cfg = deepcopy(_read(path))
+    cfg.merge_from_dict(change)
+    found = name_problems(path, cfg)
+    assert [p for p in found if said in p], found
 
 
 @pytest.mark.parametrize(

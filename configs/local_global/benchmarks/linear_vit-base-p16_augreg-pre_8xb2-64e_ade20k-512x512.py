@@ -12,3 +12,11 @@ model = dict(
         init_cfg=dict(checkpoint='checkpoints/vit_base_patch16_224.augreg.pth')
     ),
 )
+benchmark = dict(
+    pretraining=dict(
+        _delete_=True,
+        method='Supervised (AugReg)',
+        data='ImageNet-21k, ImageNet-1k',
+        weights='augreg_vit-base-p16',
+    )
+)

@@ -8,3 +8,11 @@ model = dict(
         init_cfg=dict(checkpoint='checkpoints/dino_vitbase16_pretrain.pth')
     )
 )
+benchmark = dict(
+    pretraining=dict(
+        _delete_=True,
+        method='DINO',
+        data='ImageNet-1k',
+        weights='dino_vit-base-p16',
+    )
+)

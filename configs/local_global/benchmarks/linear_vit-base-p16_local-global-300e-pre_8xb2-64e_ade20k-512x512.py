@@ -17,3 +17,14 @@ model = dict(
     decode_head=dict(in_channels=768, channels=768),
 )
 optim_wrapper = dict(optimizer=dict(weight_decay=0.05))
+benchmark = dict(
+    protocol='local-global-ade20k-linear-64e',
+    dataset='ADE20K',
+    split='val',
+    pretraining=dict(
+        method='LocalGlobal',
+        epochs=300,
+        data='ImageNet-1k',
+        config='local-global_vit-base-p16_16xb128-amp-coslr-300e_in1k',
+    ),
+)

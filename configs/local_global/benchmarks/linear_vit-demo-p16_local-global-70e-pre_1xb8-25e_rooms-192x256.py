@@ -66,3 +66,14 @@ default_hooks = dict(
     ),
 )
 log_processor = dict(by_epoch=True)
+benchmark = dict(
+    protocol='local-global-demo-linear-25e',
+    dataset='mmdense demo rooms',
+    split='val',
+    pretraining=dict(
+        method='LocalGlobal',
+        epochs=70,
+        data='mmdense demo images',
+        config='local-global_vit-demo-p16_1xb32-coslr-70e_demo-96px',
+    ),
+)

@@ -14,3 +14,11 @@ model = dict(
         )
     ),
 )
+benchmark = dict(
+    pretraining=dict(
+        _delete_=True,
+        method='Supervised (AugReg)',
+        data='ImageNet-21k, ImageNet-1k',
+        weights='augreg_vit-small-p16',
+    )
+)

@@ -12,3 +12,14 @@ model = dict(
         ),
     ),
 )
+benchmark = dict(
+    protocol='local-global-ade20k-linear-64e',
+    dataset='ADE20K',
+    split='val',
+    pretraining=dict(
+        method='LocalGlobal',
+        epochs=300,
+        data='ImageNet-1k',
+        config='local-global_vit-small-p16_16xb128-amp-coslr-300e_in1k',
+    ),
+)

@@ -14,3 +14,14 @@ model = dict(
     ),
     decode_head=dict(in_channels=192, channels=192),
 )
+benchmark = dict(
+    protocol='local-global-ade20k-linear-64e',
+    dataset='ADE20K',
+    split='val',
+    pretraining=dict(
+        method='LocalGlobal',
+        epochs=300,
+        data='ImageNet-1k',
+        config='local-global_vit-tiny-p16_16xb128-amp-coslr-300e_in1k',
+    ),
+)

@@ -12,3 +12,8 @@ model = dict(
     neck=dict(embed_dim=768),
     decode_head=dict(in_channels=[768, 768, 768, 768], channels=768),
 )
+benchmark = dict(
+    pretraining=dict(
+        config='local-global_vit-base-p16_16xb128-amp-coslr-300e_in1k'
+    )
+)

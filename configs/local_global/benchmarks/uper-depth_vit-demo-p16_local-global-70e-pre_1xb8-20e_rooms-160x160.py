@@ -44,3 +44,14 @@ default_hooks = dict(
     checkpoint=dict(interval=20, save_best='depth/abs_rel', rule='less'),
 )
 auto_scale_lr = dict(base_batch_size=8)
+benchmark = dict(
+    protocol='local-global-demo-uper-20e',
+    dataset='mmdense demo rooms',
+    split='val',
+    pretraining=dict(
+        method='LocalGlobal',
+        epochs=70,
+        data='mmdense demo images',
+        config='local-global_vit-demo-p16_1xb32-coslr-70e_demo-96px',
+    ),
+)

@@ -12,3 +12,8 @@ model = dict(
     neck=dict(embed_dim=192),
     decode_head=dict(in_channels=[192, 192, 192, 192], channels=192),
 )
+benchmark = dict(
+    pretraining=dict(
+        config='local-global_vit-tiny-p16_16xb128-amp-coslr-300e_in1k'
+    )
+)

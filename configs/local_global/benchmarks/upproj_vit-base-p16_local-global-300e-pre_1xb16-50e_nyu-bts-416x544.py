@@ -11,3 +11,8 @@ model = dict(
     ),
     decode_head=dict(in_channels=768),
 )
+benchmark = dict(
+    pretraining=dict(
+        config='local-global_vit-base-p16_16xb128-amp-coslr-300e_in1k'
+    )
+)

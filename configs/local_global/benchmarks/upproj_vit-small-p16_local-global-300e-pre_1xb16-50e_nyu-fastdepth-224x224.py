@@ -15,3 +15,14 @@ model = dict(
 default_hooks = dict(
     checkpoint=dict(save_best='fastdepth/abs_rel', rule='less'),
 )
+benchmark = dict(
+    protocol='local-global-nyu-fastdepth-upproj-50e',
+    dataset='NYU Depth V2',
+    split='test 654',
+    pretraining=dict(
+        method='LocalGlobal',
+        epochs=300,
+        data='ImageNet-1k',
+        config='local-global_vit-small-p16_16xb128-amp-coslr-300e_in1k',
+    ),
+)

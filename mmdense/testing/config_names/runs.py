@@ -1,0 +1,207 @@
+"""Names of configs against data, schedule and starting weights."""
+
+import math
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from mmengine.config import Config
+
+from .grammar import ConfigName, split_origin
+
+# images of data sets whose schedules count iterations and are named in epochs
+DATASET_SIZES = {'ade20k': 20210}
+# first word of the data of a fine-tuning config -> what its data set says
+_DATASETS = {
+    'ade20k': 'ADE20KDataset',
+    'cityscapes': 'Cityscape',
+    'coco': 'CocoDataset',
+    'coco-stuff164k': 'COCOStuffDataset',
+    'nyu-bts': 'NYUDepth',
+    'nyu-fastdepth': 'NYUDepth',
+    'rooms': 'rooms',
+    'voc0712': 'VOCDataset',
+    'voc12aug': 'PascalVOCDataset',
+}
+_Size = Tuple[int, int]
+
+
+def _data_sets(dataset: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+    """Data sets inside wrappers that repeat or concatenate."""
+    inner = dataset.get('dataset', dataset.get('datasets'))
+    if inner is None:
+        yield dataset
+    for part in inner if isinstance(inner, list) else [inner]:
+        if part is not None:
+            yield from _data_sets(part)
+
+
+def _repeats(dataset: Dict[str, Any]) -> int:
+    if 'dataset' not in dataset:
+        return 1
+    return dataset.get('times', 1) * _repeats(dataset['dataset'])
+
+
+def training_size(cfg: Config) -> Optional[_Size]:
+    """Height and width that the training pipeline gives.
+
+    Args:
+        cfg (Config): With ``train_dataloader``.
+
+    Returns:
+        Tuple[int, int] or None: Of the largest view, or after the last
+        transform that fixes a size; None if there is no such transform.
+    """
+    size: Optional[_Size] = None
+    data = next(_data_sets(cfg.train_dataloader.dataset))
+    for step in data.get('pipeline') or []:
+        kind = step['type'].rsplit('.', 1)[-1]
+        if kind == 'MultiViewCrops':
+            views = [view.get('size', 224) for view in step['views']]
+            pairs = [(v, v) if isinstance(v, int) else v for v in views]
+            size = max((pair[0], pair[1]) for pair in pairs)
+        elif kind == 'RandomCrop':
+            size = (step['crop_size'][0], step['crop_size'][1])
+        elif kind == 'Resize' and step.get('keep_ratio'):
+            size = None
+        elif kind == 'CenterCrop' or (kind == 'Resize' and 'scale' in step):
+            width, height = step.get('scale') or step['crop_size']
+            size = (height, width)
+    return size
+
+
+def _fitted_size(cfg: Config) -> Optional[_Size]:
+    """What images of the expected shape get from a resize to fit."""
+    data = next(_data_sets(cfg.train_dataloader.dataset))
+    for step in data.get('pipeline') or []:
+        if step['type'].endswith('Resize') and step.get('keep_ratio'):
+            if 'scale' in step:
+                return step['scale'][1], step['scale'][0]
+    return training_size(cfg)
+
+
+def length_of(cfg: Config, name: ConfigName) -> float:
+    """Length of the training in the unit of the name.
+
+    Args:
+        cfg (Config): With ``train_cfg``.
+        name (ConfigName): Of the same config.
+
+    Returns:
+        float: Iterations, or passes over the data; iterations are converted
+        with :data:`DATASET_SIZES`, repeated data counts as often as it is
+        repeated.
+    """
+    loop = cfg.train_cfg
+    if name.unit == 'iterations':
+        return float(loop.get('max_iters', 0))
+    if 'max_epochs' in loop:
+        repeats = _repeats(cfg.train_dataloader.dataset)
+        return float(loop.max_epochs * repeats)
+    images = DATASET_SIZES.get(name.data, math.nan)
+    return loop.max_iters * name.gpus * name.batch / images
+
+
+def _schedule_problems(cfg: Config, name: ConfigName) -> List[str]:
+    loop = cfg.train_cfg
+    by_epoch = 'max_epochs' in loop
+    total = loop.max_epochs if by_epoch else loop.max_iters
+    problems = []
+    found = length_of(cfg, name)
+    if not abs(found / name.length - 1) <= 0.005:
+        problems.append(f'trains for {found:g} {name.unit}')
+    schedulers = cfg.get('param_scheduler') or []
+    # the runner lets schedules without an end go on to the last iteration
+    ends = [
+        s.get('end', total)
+        for s in schedulers
+        if s.get('by_epoch', True) == by_epoch
+    ]
+    if ends and max(ends) != total:
+        problems.append(f'schedule ends at {max(ends)} of {total}')
+    kinds = [s['type'] for s in schedulers]
+    if name.schedule == 'coslr' and 'CosineAnnealingLR' not in kinds:
+        problems.append(f'coslr schedules with {kinds}')
+    return problems
+
+
+def _data_problems(cfg: Config, name: ConfigName) -> List[str]:
+    problems = []
+    size = training_size(cfg)
+    if name.size not in (size, _fitted_size(cfg)):
+        problems.append(f'trains on {size}, not {name.size}')
+    if name.kind == 'fine-tuning':
+        word = _DATASETS.get(name.data)
+        if word is None:
+            problems.append(
+                f'{name.data}: teach this data to testing/config_names/'
+            )
+        for data in _data_sets(cfg.train_dataloader.dataset):
+            where = f'{data["type"]} {data.get("data_root")}'
+            if word and word not in where:
+                problems.append(f'{name.data} reads {where}')
+    return problems
+
+
+def run_problems(name: ConfigName, cfg: Config) -> List[str]:
+    """Compare batch, length, precision and data with the config.
+
+    Args:
+        name (ConfigName): Parts of the name.
+        cfg (Config): What it says, bases included.
+
+    Returns:
+        List[str]: One line per difference.
+    """
+    problems = _schedule_problems(cfg, name)
+    if cfg.train_dataloader.batch_size != name.batch:
+        problems.append(f'batch is {cfg.train_dataloader.batch_size}')
+    base = cfg.get('auto_scale_lr', {}).get('base_batch_size')
+    if base != name.gpus * name.batch:
+        problems.append(f'auto_scale_lr.base_batch_size is {base}')
+    amp = cfg.optim_wrapper.type.rsplit('.', 1)[-1] == 'AmpOptimWrapper'
+    if amp != name.amp:
+        problems.append(f'optim_wrapper is {cfg.optim_wrapper.type}')
+    return problems + _data_problems(cfg, name)
+
+
+def start_problems(name: ConfigName, cfg: Config) -> List[str]:
+    """Compare the origin with ``benchmark`` and the checkpoint.
+
+    Args:
+        name (ConfigName): Parts of the name of a fine-tuning config.
+        cfg (Config): With ``benchmark.pretraining``.
+
+    Returns:
+        List[str]: One line per difference.
+    """
+    benchmark = cfg.get('benchmark') or {}
+    lacking = {'protocol', 'dataset', 'split', 'pretraining'} - set(benchmark)
+    if lacking:
+        return [f'benchmark lacks {sorted(lacking)}']
+    start = benchmark['pretraining']
+    assert name.origin is not None
+    word, length = split_origin(name.origin)
+    checkpoint = (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint')
+    problems = []
+    if ('config' in start) == ('weights' in start):
+        return [f'{start} needs either config or weights']
+    if 'config' in start:
+        wanted = f'work_dirs/exports/{word}_{name.backbone}.pth'
+        # demos start from whatever the command line names
+        demo = name.data == 'rooms' and checkpoint is None
+        if checkpoint != wanted and not demo:
+            problems.append(f'starts from {checkpoint}, not {wanted}')
+        said = start['config']
+        if not said.startswith(f'{word}_{name.backbone}_'):
+            problems.append(f'{name.origin} comes from {said}')
+        if length and f'-{length}_' not in said:
+            problems.append(f'{name.origin} comes from {said}')
+    else:
+        wanted = f'{name.origin}_{name.backbone}'
+        if start['weights'] != wanted:
+            problems.append(f'weights are {start["weights"]}, not {wanted}')
+        if not str(checkpoint).startswith('checkpoints/'):
+            problems.append(f'starts from {checkpoint}, not checkpoints/')
+    epochs = length[:-1] if length and length.endswith('e') else None
+    if epochs and str(start.get('epochs')) != epochs:
+        problems.append(f'{name.origin} with {start.get("epochs")} epochs')
+    return problems
