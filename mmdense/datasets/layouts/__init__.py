@@ -1,0 +1,40 @@
+"""Layouts of data sets on the disk, and a checker for them."""
+
+from .checker import (
+    LAYOUTS,
+    check_dataset,
+    get_layout,
+    segmentation_layout,
+)
+from .parts import (
+    CocoFile,
+    H5Folder,
+    ImageFolder,
+    LabelPairs,
+    Layout,
+    Part,
+    Step,
+    VocList,
+)
+from .render import as_markdown, as_text, how_to_get
+from .report import Finding, Report
+
+__all__ = [
+    'LAYOUTS',
+    'CocoFile',
+    'Finding',
+    'H5Folder',
+    'ImageFolder',
+    'LabelPairs',
+    'Layout',
+    'Part',
+    'Report',
+    'Step',
+    'VocList',
+    'as_markdown',
+    'as_text',
+    'check_dataset',
+    'get_layout',
+    'how_to_get',
+    'segmentation_layout',
+]

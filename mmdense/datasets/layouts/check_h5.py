@@ -1,0 +1,64 @@
+"""Check HDF5 files with an image and a depth map."""
+
+from .check_images import listing_of, present
+from .context import Context
+from .parts import H5Folder
+
+
+def check_h5(context: Context, part: H5Folder) -> None:
+    """Check a folder of HDF5 files.
+
+    Args:
+        context (Context): Of this run.
+        part (H5Folder): The folder.
+    """
+    if not present(context, part):
+        return
+    files = listing_of(context, part, part.folder, ['.h5']).files
+    context.count(part, 'files', len(files), part.count, part.folder)
+    if not files:
+        text = f'There is no *.h5 in {part.folder}.'
+        context.say('error', 'empty', part, part.folder, text)
+        return
+    try:
+        import h5py  # noqa: F401
+    except ImportError:
+        context.say(
+            'warning',
+            'not opened',
+            part,
+            part.folder,
+            'h5py is not installed: no file was opened.',
+            "pip install 'mmdense[depth]'",
+        )
+        return
+    chosen = context.pick(list(files))
+    problems = context.run(part, _problem, [files[n] for n in chosen])
+    broken = [f'{n}.h5: {p}' for n, p in zip(chosen, problems) if p]
+    if broken:
+        context.say(
+            'error',
+            'broken file',
+            part,
+            part.folder,
+            f'{len(broken):,} of {len(chosen):,} opened files do not hold an '
+            'image and a depth map.',
+            'Fetch them again.',
+            broken,
+        )
+
+
+def _problem(path: str) -> str:
+    """What is wrong with a file, '' if it is fine."""
+    import h5py
+
+    try:
+        with h5py.File(path, 'r') as file:
+            if 'rgb' not in file or 'depth' not in file:
+                return f'holds {sorted(file)} instead of rgb and depth'
+            rgb, depth = file['rgb'][()], file['depth'][()]
+    except (OSError, RuntimeError) as error:
+        return f'cannot be read ({error})'
+    if rgb.dtype != 'uint8' or rgb.shape != (3, *depth.shape):
+        return f'rgb {rgb.shape} {rgb.dtype}, depth {depth.shape}'
+    return '' if (depth > 0).any() else 'no depth in it'

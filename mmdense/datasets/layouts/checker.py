@@ -1,0 +1,241 @@
+"""Check a data set against its layout."""
+
+import difflib
+import os.path as osp
+from dataclasses import replace
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Union
+
+from ...utils.errors import UserValueError
+from .check_coco import check_coco
+from .check_h5 import check_h5
+from .check_images import check_images, check_pairs
+from .check_voc import check_voc
+from .context import Context
+from .parts import (
+    TASKS,
+    CocoFile,
+    H5Folder,
+    ImageFolder,
+    LabelPairs,
+    Layout,
+    VocList,
+)
+from .render import how_to_get
+from .report import Finding, Report
+from .scan import archives_near, better_roots
+from .sets_coco import COCO, COCO_STUFF
+from .sets_depth import NYU_H5, ROOMS
+from .sets_images import FOLDER, IMAGENET
+from .sets_scenes import ADE20K, CITYSCAPES
+from .sets_voc import VOC0712, VOC2012_AUG
+
+LAYOUTS: Dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        *(IMAGENET, COCO, COCO_STUFF, ADE20K, CITYSCAPES, VOC2012_AUG),
+        *(VOC0712, NYU_H5, ROOMS, FOLDER),
+    )
+}
+CHECKS: Dict[type, Callable[[Context, Any], None]] = {
+    CocoFile: check_coco,
+    H5Folder: check_h5,
+    ImageFolder: check_images,
+    LabelPairs: check_pairs,
+    VocList: check_voc,
+}
+SEGMENTATION = 'segmentation'
+
+
+def get_layout(name: str) -> Layout:
+    """The layout of a data set.
+
+    Args:
+        name (str): Name of a data set, in lower or upper case.
+
+    Returns:
+        Layout: How it should lie on the disk.
+
+    Raises:
+        UserValueError: If there is none; names near ones.
+    """
+    if name.lower() in LAYOUTS:
+        return LAYOUTS[name.lower()]
+    names = [*LAYOUTS, SEGMENTATION]
+    near = difflib.get_close_matches(name.lower(), names, 3, 0.4)
+    hint = f' Nearest: {", ".join(near)}.' if near else ''
+    raise UserValueError(
+        f'There is no data set {name!r}.{hint} All: {", ".join(names)}.'
+    )
+
+
+def segmentation_layout(
+    images: str,
+    labels: str,
+    image_suffix: str = '.jpg',
+    label_suffix: str = '.png',
+    num_classes: int = 256,
+    ignore: Optional[int] = 255,
+    list_file: str = '',
+) -> Layout:
+    """Layout of own images and label maps, as ``BaseSegDataset`` reads them.
+
+    Args:
+        images (str): Folder of the images, relative to the root.
+        labels (str): Folder of the label maps, relative to the root.
+        image_suffix (str): End of an image's name. Defaults to '.jpg'.
+        label_suffix (str): End of a label map's name. Defaults to '.png'.
+        num_classes (int): Values 0 to ``num_classes - 1`` are allowed.
+            Defaults to 256.
+        ignore (int, optional): Value that is allowed besides. Defaults to
+            255.
+        list_file (str): List of the names that count, '' for all. Defaults
+            to ''.
+
+    Returns:
+        Layout: With one part, ``pairs``, of the split 'all'.
+    """
+    part = LabelPairs(
+        key='pairs',
+        split='all',
+        tasks=('segmentation',),
+        images=images,
+        labels=labels,
+        image_suffix=image_suffix,
+        label_suffix=label_suffix,
+        classes=(0, num_classes - 1),
+        ignore=ignore,
+        list_file=list_file,
+    )
+    title = 'Own images and label maps'
+    return Layout(SEGMENTATION, title, '.', (part,), access='your own data')
+
+
+def _select(
+    layout: Layout,
+    splits: Optional[Sequence[str]],
+    tasks: Optional[Sequence[str]],
+) -> Layout:
+    """The layout with the parts of some splits and tasks alone."""
+    for given, allowed, what in (
+        (splits, layout.splits, 'split'),
+        (tasks, layout.tasks, 'task'),
+    ):
+        unknown = [name for name in given or () if name not in allowed]
+        if unknown:
+            raise UserValueError(
+                f'{layout.name} has no {what} {unknown[0]!r}, choose from '
+                f'{", ".join(allowed)}.'
+            )
+    parts = tuple(
+        part
+        for part in layout.parts
+        if (not splits or part.split in splits)
+        and (not tasks or set(part.tasks) & set(tasks))
+    )
+    if not parts:
+        raise UserValueError(
+            f'{layout.name}: no part of split {", ".join(splits or ())} is '
+            f'for {", ".join(tasks or ())}.'
+        )
+    return replace(layout, parts=parts)
+
+
+def check_dataset(
+    dataset: Union[str, Layout],
+    root: str = '',
+    splits: Optional[Sequence[str]] = None,
+    tasks: Optional[Sequence[str]] = None,
+    counts: Union[str, Mapping[str, int]] = 'published',
+    sample: Optional[int] = 200,
+    workers: int = 4,
+    progress: bool = False,
+) -> Report:
+    """Check a data set. Nothing is written below its root.
+
+    Args:
+        dataset (str or Layout): Name of a data set, or a layout.
+        root (str): Its folder, '' for where the configs look for it.
+            Defaults to ''.
+        splits (Sequence[str], optional): Splits to check. Defaults to None,
+            all.
+        tasks (Sequence[str], optional): Check what these tasks need, of
+            'pretraining', 'segmentation', 'detection' and 'depth'. Defaults
+            to None, all.
+        counts (str or Mapping[str, int]): 'published', 'any' (a part of the
+            data set will do), or own numbers by 'part.what', as in
+            ``Report.counts``. Defaults to 'published'.
+        sample (int, optional): Files to open per part, evenly spaced; None
+            for all. Defaults to 200.
+        workers (int): Threads that open files. Defaults to 4.
+        progress (bool): Write progress to stderr. Defaults to False.
+
+    Returns:
+        Report: What was found.
+
+    Raises:
+        UserValueError: If the data set, a split or a task is unknown.
+    """
+    layout = get_layout(dataset) if isinstance(dataset, str) else dataset
+    root = root or layout.root
+    layout = _select(layout, splits, tasks)
+    tasks = tuple(t for t in TASKS if t in (tasks or layout.tasks))
+    report = Report(layout.name, root, layout.splits, tasks)
+    context = Context(
+        root, layout, report, counts, sample, max(1, workers), progress
+    )
+    problem = _wrong_root(root, layout)
+    if problem is not None:
+        report.findings.append(problem)
+        return report
+    for part in layout.parts:
+        CHECKS[type(part)](context, part)
+    unique = {(f.code, f.where, f.text): f for f in reversed(report.findings)}
+    report.findings[:] = list(unique.values())[::-1]
+    return report
+
+
+def _wrong_root(root: str, layout: Layout) -> Optional[Finding]:
+    """Why this cannot be the root, None if it can."""
+    how = how_to_get(layout)
+    if not osp.isdir(root):
+        text = f'There is no folder {root}.'
+        if osp.isfile(root):
+            text = f'{root} is a file; unpack it and give the folder.'
+        return Finding('error', 'no root', '', root, text, how)
+    paths = sorted(
+        {
+            path
+            for part in layout.parts
+            for path in (*part.folders, *part.files)
+        }
+    )
+    if any(not p or osp.exists(osp.join(root, p)) for p in paths):
+        return None
+    better = better_roots(root, paths)
+    if better:
+        base = osp.abspath(root)
+        inside = better[0].startswith(base.rstrip('/') + '/')
+        side = 'above' if inside else 'below'
+        return Finding(
+            'error',
+            'wrong root',
+            '',
+            root,
+            f'{root} is not the root of {layout.name} but a folder {side} '
+            f'it: {", ".join(paths[:3])} lie in {better[0]}.',
+            f'Give {better[0]} to the checker. The configs look for it at '
+            f'{layout.root} (a link there will do).',
+        )
+    packed = archives_near(root, '')
+    if packed:
+        return Finding(
+            'error',
+            'not unpacked',
+            '',
+            root,
+            f'There is no {", ".join(paths[:3])} in {root}, but packed files '
+            'that may hold them: unpack them.',
+            how,
+            tuple(packed[:5]),
+        )
+    return None
