@@ -57,12 +57,13 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         trained = [p.requires_grad for p in module.parameters()]
         if prefix and not any(trained):
             return  # the stock method would warn of each parameter
+        # the stock method recurses through this one, and looks for duplicates
+        # in the list that it is given
+        if prefix:
+            super().add_params(params, module, prefix, is_dcn_module)
+            return
         groups: List[dict] = []
         super().add_params(groups, module, prefix, is_dcn_module)
-        # the stock method recurses through this one
-        if prefix:
-            params.extend(groups)
-            return
         merged: Dict[Tuple, dict] = {}
         for group in groups:
             kept = [p for p in group['params'] if p.requires_grad]

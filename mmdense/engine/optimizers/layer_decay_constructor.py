@@ -119,12 +119,13 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             prefix (str): Its name in the model. Defaults to ``''``.
             is_dcn_module (int or float, optional): As in mmengine.
         """
+        # the stock method recurses through this one, and looks for duplicates
+        # in the list that it is given
+        if prefix:
+            super().add_params(params, module, prefix, is_dcn_module)
+            return
         groups: List[dict] = []
         super().add_params(groups, module, prefix, is_dcn_module)
-        # the stock method recurses through this one
-        if prefix:
-            params.extend(groups)
-            return
         names = {id(p): name for name, p in module.named_parameters()}
         depth = layer_depth_function(module)
         merged: Dict[Tuple, dict] = {}

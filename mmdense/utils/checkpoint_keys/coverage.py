@@ -11,6 +11,14 @@ from .layouts import CheckpointKeyError
 # Not learnt: rebuilt by the model or counters.
 _NOT_COUNTED = ('relative_position_index', 'num_batches_tracked', 'attn_mask')
 
+# First convolutions of the kinds of ResNet: torchvision, ResNetV1c of the
+# OpenMMLab packages, timm's resnet*d.
+_STEMS = {
+    'conv1.weight': 'one 7x7 convolution (ResNet)',
+    'stem.0.weight': 'three 3x3 convolutions (ResNetV1c, deep_stem=True)',
+    'conv1.0.weight': "three 3x3 convolutions (timm's resnet*d)",
+}
+
 Shape = Tuple[int, ...]
 
 
@@ -98,9 +106,22 @@ class Coverage:
 
         Raises:
             CoverageError: With the table, if the share is below.
+            CheckpointKeyError: If file and model are ResNets with different
+                stems, whose share is above 0.99 though the first layer would
+                stay random. Not with ``min_match=0``.
         """
         if self.share < min_match:
             raise CoverageError(self, min_match)
+        wanted = [name for name in _STEMS if name in self.missing]
+        found = [name for name in _STEMS if name in self.unexpected]
+        if min_match > 0 and wanted and found:
+            raise CheckpointKeyError(
+                f'The stem of the model is {_STEMS[wanted[0]]}, that of the '
+                f'file {_STEMS[found[0]]}: it would stay random. Set '
+                "backbone.type to the kind of the file (type='ResNet' for "
+                'the public self-supervised weights), or min_match=0 to go '
+                'on without.'
+            )
 
 
 def compare(

@@ -14,8 +14,8 @@ LAYOUTS = ('mmpretrain', 'mmseg', 'mmdet', 'timm')
 
 # Heads and pre-training parts that no backbone has.
 _DROP = re.compile(
-    r'^(head|head_dist|heads|fc|classifier|pre_logits|decoder\w*|mask_token)'
-    r'(\.|$)'
+    r'^(head|head_dist|heads|fc|classifier|pre_logits|decoder\w*|mask_token'
+    r'|stem\.fc|fpn_(lateral|output)\d)(\.|$)'
 )
 _SWIN_MASK = re.compile(r'(^|\.)attn_mask$')
 
@@ -65,6 +65,16 @@ _SWIN_TO_TIMM: Rules = (
     (r'\.ffn\.layers\.0\.0\.', '.mlp.fc1.'),
     (r'\.ffn\.layers\.1\.', '.mlp.fc2.'),
 )
+_RESNET_FROM_DETECTRON: Rules = (
+    (r'^stem\.', ''),
+    (r'^res2\.', 'layer1.'),
+    (r'^res3\.', 'layer2.'),
+    (r'^res4\.', 'layer3.'),
+    (r'^res5\.', 'layer4.'),
+    (r'(^|\.)conv(\d)\.norm\.', r'\1bn\2.'),
+    (r'\.shortcut\.norm\.', '.downsample.1.'),
+    (r'\.shortcut\.', '.downsample.0.'),
+)
 
 _SIGNATURES: Tuple[Tuple[str, str, str], ...] = (
     (r'^layers\.\d+\.blocks\.\d+\.', 'swin', 'timm'),
@@ -73,6 +83,7 @@ _SIGNATURES: Tuple[Tuple[str, str, str], ...] = (
     (r'^layers\.\d+\.attn\.attn\.in_proj_', 'vit', 'mmseg'),
     (r'^layers\.\d+\.attn\.qkv\.', 'vit', 'mmpretrain'),
     (r'^layer1\.0\.conv1\.', 'resnet', 'mmpretrain'),
+    (r'^res2\.0\.conv1\.', 'resnet', 'detectron2'),
 )
 
 
@@ -88,8 +99,9 @@ def detect_layout(keys: Iterable[str]) -> Tuple[str, str]:
 
     Returns:
         Tuple[str, str]: ``'vit'``, ``'swin'``, ``'resnet'`` or ``'other'``,
-        and ``'mmpretrain'``, ``'mmseg'``, ``'timm'`` (also official DINO,
-        SelfPatch, DeiT, Swin) or ``'unknown'``.
+        and ``'mmpretrain'`` (also ResNet of torchvision and timm),
+        ``'mmseg'``, ``'timm'`` (also official DINO, SelfPatch, DeiT, Swin),
+        ``'detectron2'`` or ``'unknown'``.
     """
     keys = list(keys)
     for pattern, arch, layout in _SIGNATURES:
@@ -218,6 +230,7 @@ def to_canonical(
         ('vit', 'timm'): lambda s: _mapped(s, _VIT_FROM_TIMM),
         ('vit', 'mmseg'): lambda s: _mapped(s, _VIT_FROM_MMSEG),
         ('swin', 'timm'): _swin_from_timm,
+        ('resnet', 'detectron2'): lambda s: _mapped(s, _RESNET_FROM_DETECTRON),
     }
     convert = maps.get((arch, layout))
     return (convert(kept) if convert else kept), dropped

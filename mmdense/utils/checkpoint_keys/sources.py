@@ -4,12 +4,15 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .layouts import CheckpointKeyError, StateDict, detect_layout
 
 _WRAPPER = re.compile(r'(^|\.)(?:module|_orig_mod)\.')
+# what torch has a type for
+_NUMBERS = ('float16', 'float32', 'float64', 'int32', 'int64', 'uint8')
 _CONTAINERS = ('state_dict', 'model', 'model_state', 'net', 'params')
 
 # A backbone is where the parameters of its first blocks are.
@@ -18,7 +21,7 @@ _SIGNATURE = re.compile(
     r'|stages\.\d+\.blocks\.\d+\.attn\.w_msa\.'
     r'|blocks\.\d+\.attn\.qkv\.'
     r'|layers\.\d+\.attn\.(?:attn\.in_proj_|qkv\.)'
-    r'|layer1\.0\.conv1\.)'
+    r'|layer1\.0\.conv1\.|res2\.0\.conv1\.)'
 )
 _NO_BACKBONE = re.compile(
     r'head|neck|pool\.|decoder|predictor|projector|generator\.'
@@ -26,7 +29,8 @@ _NO_BACKBONE = re.compile(
 # Parts of a method beside a backbone whose keys have no prefix.
 _BESIDE = re.compile(
     r'^(ca_head|c_head|p_head|patch_head|neck|pool|predictor|projector'
-    r'|teacher|loss_module|patch_loss)\.'
+    r'|teacher|loss_module|patch_loss|projection_head|prototypes'
+    r'|backbone\.fpn_\w+)(\.|$)'
 )
 _TEACHER = re.compile(r'teacher|momentum|target|ema|encoder_k|key_encoder')
 BRANCHES = ('student', 'teacher')
@@ -39,13 +43,15 @@ class BackboneSource:
     Attributes:
         kind (str): What wrote the file: ``'dino'``, ``'selfpatch'``,
             ``'moby'`` (official or ours), ``'mocov3'``, ``'semcl'``,
+            ``'moco'`` (v1, v2), ``'densecl'``, ``'resim'``, ``'swav'``,
             ``'mmengine'`` (a runner of another method), ``'mmdense'`` (an
-            export), ``'dpt'`` or ``'backbone'``.
+            export), ``'dpt'`` or ``'backbone'`` (nothing else in the file,
+            or nothing that tells).
         branch (str): ``'student'``, ``'teacher'`` or ``'single'``.
         prefix (str): What the backbone's keys started with.
         arch (str): ``'vit'``, ``'swin'``, ``'resnet'`` or ``'other'``.
-        layout (str): ``'mmpretrain'``, ``'mmseg'``, ``'timm'`` or
-            ``'unknown'``.
+        layout (str): ``'mmpretrain'``, ``'mmseg'``, ``'timm'``,
+            ``'detectron2'`` or ``'unknown'``.
         state_dict (Dict[str, Tensor]): Its entries, without prefix.
         dropped (List[str]): Tensors of the file outside the backbone.
         meta (dict): ``meta`` of an exported file, else empty.
@@ -78,14 +84,19 @@ def strip_wrappers(key: str) -> str:
 
 
 def tensors_of(value: Any) -> StateDict:
-    """Tensors of a dict, wrappers stripped from their keys."""
+    """Tensors of a dict, wrappers stripped from their keys.
+
+    Arrays become tensors: files for detectron2 hold numpy.
+    """
     if not isinstance(value, Mapping):
         return {}
-    return {
-        strip_wrappers(str(k)): v
-        for k, v in value.items()
-        if isinstance(v, torch.Tensor)
-    }
+    found: StateDict = {}
+    for key, item in value.items():
+        if isinstance(item, np.ndarray) and item.dtype.name in _NUMBERS:
+            item = torch.from_numpy(np.array(item))
+        if isinstance(item, torch.Tensor):
+            found[strip_wrappers(str(key))] = item
+    return found
 
 
 def flat_tensors(checkpoint: Any) -> Tuple[StateDict, str]:
@@ -149,6 +160,12 @@ def _kind(state: StateDict, container: str, checkpoint: Any) -> str:
         return 'moby'
     if has('base_encoder.'):
         return 'mocov3' if container == 'state_dict' else 'semcl'
+    if has('fpn_lateral'):
+        return 'resim'
+    if has('encoder_k.') and has('queue'):
+        return 'densecl' if has('queue2') else 'moco'
+    if has('prototypes.'):
+        return 'swav'
     if has('pretrained.model.'):
         return 'dpt'
     meta = checkpoint.get('meta')
@@ -249,7 +266,8 @@ def extract_backbone(
 ) -> BackboneSource:
     """Find the backbone in a loaded checkpoint.
 
-    Knows the files of DINO, SelfPatch, MoCo v3, SemCL, MoBY, DeiT, timm,
+    Knows the files of DINO, SelfPatch, MoCo v1 to v3, SemCL, MoBY, DenseCL,
+    ReSim (also as converted for detectron2), DetCo, SwAV, DeiT, timm,
     official Swin, torchvision, DPT, of mmengine runners (also momentum
     branches, ``EMAHook`` and the methods of this package) and of this
     package's export.
@@ -258,8 +276,9 @@ def extract_backbone(
         checkpoint (dict): What the file holds.
         branch (str, optional): ``'student'`` or ``'teacher'``. Defaults to
             None: the teacher of DINO and SelfPatch, the trained encoder of
-            the others and of SelfPatch on MoBY. Ignored for files of a
-            single backbone.
+            the others (``encoder_q`` of MoCo, whose ``encoder_k`` is the
+            teacher) and of SelfPatch on MoBY. Ignored for files of a single
+            backbone.
         prefix (str, optional): Take the keys below this prefix instead of
             looking for the backbone.
 
