@@ -5,18 +5,14 @@ the output. A finished stage is not run again, an interrupted one resumes.
 """
 
 import argparse
-import hashlib
-import json
 import os
 import re
-import shutil
-import subprocess
 import sys
-import time
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Dict, List
+
+from mmdense.apis.running import exit_on_user_error
+from mmdense.apis.stages import Stage, code_files, run_stages
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs' / 'local_global'
@@ -29,142 +25,6 @@ DEPTH = (
     CONFIGS / 'benchmarks' / 'uper-depth_vit-demo-p16_local-global-70e-pre_'
     '1xb8-20e_rooms-160x160.py'
 )
-LOGGED = re.compile(r'Epoch\(train\)\s+\[\s*(\d+)\]\[\s*(\d+)/(\d+)\]')
-
-
-def code_files() -> List[Path]:
-    """What every result depends on: the package and the shared configs."""
-    return sorted(
-        path
-        for folder in ('mmdense', 'configs/_base_')
-        for path in (ROOT / folder).rglob('*.py')
-        if '.mim' not in path.parts
-    )
-
-
-@dataclass
-class Stage:
-    """One command and where its results go."""
-
-    name: str
-    folder: Path
-    command: List[str]
-    threads: int = 1
-    epochs: int = 0
-    inputs: List[Path] = field(default_factory=list)
-
-    @cached_property
-    def key(self) -> str:
-        """Hash of what the result depends on: command, inputs and code.
-
-        Taken once: code may be edited while a stage runs.
-        """
-        digest = hashlib.sha256(json.dumps(self.command).encode())
-        for path in [*self.inputs, *code_files()]:
-            digest.update(path.read_bytes())
-        return digest.hexdigest()
-
-    @property
-    def done(self) -> bool:
-        """Whether this very stage has finished before."""
-        marker = self.folder / 'done.json'
-        return (
-            marker.is_file()
-            and json.loads(marker.read_text())['key'] == self.key
-        )
-
-    def finish(self, seconds: float) -> None:
-        """Note that the stage has finished; seconds of restarts add up."""
-        before = self.folder / 'seconds.txt'
-        if before.is_file():
-            seconds += float(before.read_text())
-        record = {'key': self.key, 'seconds': round(seconds, 1)}
-        (self.folder / 'done.json').write_text(json.dumps(record))
-
-    def progress(self) -> str:
-        """Last logged position, as ``'epoch 3/40 17 %'``."""
-        log = self.folder / 'log.txt'
-        tail = log.read_bytes()[-4000:].decode(errors='replace')
-        found = LOGGED.findall(tail)
-        if not found or not self.epochs:
-            return 'starting'
-        epoch, index, count = map(int, found[-1])
-        share = (epoch - 1 + index / count) / self.epochs
-        return f'epoch {epoch}/{self.epochs} {100 * share:.0f} %'
-
-
-def clear_if_changed(stage: Stage) -> None:
-    """Drop a work dir that a different command has left behind."""
-    note = stage.folder / 'started.txt'
-    if note.is_file() and note.read_text() != stage.key:
-        shutil.rmtree(stage.folder)
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(stage.key)
-
-
-def run_stages(stages: List[Stage]) -> None:
-    """Run stages beside each other and show where they are.
-
-    Raises:
-        SystemExit: If one fails, with the end of its log.
-    """
-    running = []
-    for stage in stages:
-        if stage.done:
-            print(f'{stage.name}: already done')
-            continue
-        clear_if_changed(stage)
-        env = {
-            # threads that spin while they wait hold the loaders up
-            'OMP_WAIT_POLICY': 'PASSIVE',
-            **os.environ,
-            'OMP_NUM_THREADS': str(stage.threads),
-        }
-        with open(stage.folder / 'log.txt', 'ab') as log:
-            process = subprocess.Popen(
-                stage.command, cwd=ROOT, env=env, stdout=log, stderr=log
-            )
-        running.append((stage, process, time.time()))
-        print(f'{stage.name}: started, log in {stage.folder}/log.txt')
-    try:
-        _wait(running)
-    except BaseException:
-        for stage, process, start in running:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-            _add_seconds(stage, time.time() - start)
-        raise
-
-
-def _add_seconds(stage: Stage, seconds: float) -> None:
-    if not stage.done and stage.folder.is_dir():
-        path = stage.folder / 'seconds.txt'
-        before = float(path.read_text()) if path.is_file() else 0.0
-        path.write_text(str(before + seconds))
-
-
-def _wait(running: list) -> None:
-    shown = time.time()
-    active = list(running)
-    while active:
-        time.sleep(0.5)
-        for item in list(active):
-            stage, process, start = item
-            if process.poll() is None:
-                continue
-            active.remove(item)
-            seconds = time.time() - start
-            if process.returncode:
-                log = (stage.folder / 'log.txt').read_text(errors='replace')
-                print(log[-3000:], file=sys.stderr)
-                sys.exit(f'{stage.name} failed, see {stage.folder}/log.txt')
-            stage.finish(seconds)
-            print(f'{stage.name}: done in {seconds:.0f} s', flush=True)
-        if active and time.time() - shown > 10:
-            shown = time.time()
-            text = ', '.join(f'{s.name} {s.progress()}' for s, _, _ in active)
-            print(f'  ... {text}', flush=True)
 
 
 def train_stage(
@@ -183,7 +43,8 @@ def train_stage(
         *('--cfg-options', f'train_cfg.max_epochs={epochs}'),
         *(f'{key}={value}' for key, value in options.items()),
     ]
-    return Stage(name, folder, command, threads, epochs, [config, *inputs])
+    files = [config, *inputs, *code_files(ROOT)]
+    return Stage(name, folder, command, threads, epochs, files)
 
 
 def parse_args() -> argparse.Namespace:
@@ -204,6 +65,7 @@ def max_epochs(config: Path) -> int:
     return int(found[1])
 
 
+@exit_on_user_error
 def main() -> None:
     args = parse_args()
     work = (ROOT / args.work_dir).resolve()
@@ -225,7 +87,7 @@ def main() -> None:
         cores,
         [],
     )
-    run_stages([pretrain])
+    run_stages([pretrain], ROOT)
     last = work / 'pretrain' / f'epoch_{epochs(PRETRAIN)}.pth'
     backbone = work / 'export' / 'backbone.pth'
     export = Stage(
@@ -236,9 +98,9 @@ def main() -> None:
             str(ROOT / 'tools/model_converters/export_backbone.py'),
             *(str(last), str(backbone), '--layout', 'mmpretrain'),
         ],
-        inputs=[last],
+        inputs=[last, *code_files(ROOT)],
     )
-    run_stages([export])
+    run_stages([export], ROOT)
     for task, config in (('segmentation', SEG), ('depth', DEPTH)):
         stages = []
         for origin in ('pretrained', 'random'):
@@ -259,7 +121,7 @@ def main() -> None:
                     [backbone] if origin == 'pretrained' else [],
                 )
             )
-        run_stages(stages)
+        run_stages(stages, ROOT)
     print('drawing the report')
     sys.path.insert(0, str(ROOT / 'tools'))
     from quickstart_report import write_report

@@ -76,6 +76,7 @@ def main() -> None:
         running.use_tta(cfg)
     running.set_loader_defaults(cfg, pin_memory=not args.no_pin_memory)
     running.forget_initial_weights(cfg.model)
+    running.add_testing_hooks(cfg)
     skip = (
         *('train_dataloader', 'train_cfg', 'optim_wrapper', 'custom_hooks'),
         *('val_dataloader', 'val_evaluator', 'val_cfg'),

@@ -153,6 +153,17 @@ def add_training_hooks(cfg: Config) -> None:
         add_hook(cfg, 'mmdense.NonFiniteLossHook')
 
 
+def add_testing_hooks(cfg: Config) -> None:
+    """Add the hook that writes a row of results after a test.
+
+    A hook of that type that the config has keeps its settings.
+
+    Args:
+        cfg (Config): Changed in place.
+    """
+    add_hook(cfg, 'mmdense.ResultRowHook')
+
+
 def drop_hooks_of_none(cfg: Config) -> None:
     """Take hooks that are set to None out of ``default_hooks``.
 
@@ -252,7 +263,8 @@ def latest_checkpoint(work_dir: str) -> Optional[str]:
     Returns:
         str or None: None if there is none, and the run starts anew.
     """
-    noted = find_latest_checkpoint(work_dir)
+    note = osp.join(work_dir, 'last_checkpoint')
+    noted = find_latest_checkpoint(work_dir) if osp.isfile(note) else None
     names = [noted] if noted else []
     names += sorted(
         glob.glob(osp.join(work_dir, 'epoch_*.pth'))

@@ -109,6 +109,17 @@ def test_add_hook__once():
     assert len(cfg.custom_hooks) == 1
 
 
+def test_add_testing_hooks__a_row_unless_the_config_has_its_own():
+    cfg = _config()
+    for _ in range(2):
+        running.add_testing_hooks(cfg)
+        assert [h.type for h in cfg.custom_hooks] == ['mmdense.ResultRowHook']
+    own = {'type': 'mmdense.ResultRowHook', 'folder': 'rows'}
+    cfg.custom_hooks = [own]
+    running.add_testing_hooks(cfg)
+    assert cfg.custom_hooks == [own]
+
+
 def test_build_runner__hooks_of_none_are_left_out(tmp_path):
     cfg = tiny_training('dino', tmp_path)
     cfg.default_hooks.match_monitor = {

@@ -69,13 +69,17 @@ def _detection_batch(model: Any, batch: int, size: int) -> dict:
 
     head = model.roi_head.bbox_head
     head = head[0] if isinstance(head, nn.ModuleList) else head
-    return demo_mm_inputs(
+    data = demo_mm_inputs(
         batch,
         image_shapes=[(3, size, size)] * batch,
         num_items=[2] * batch,
         num_classes=head.num_classes,
         with_mask=model.roi_head.with_mask,
     )
+    for sample in data['data_samples']:
+        ignored = sample.ignored_instances
+        ignored.labels = torch.zeros(len(ignored), dtype=torch.long)
+    return data
 
 
 def tiny_batch(

@@ -161,6 +161,8 @@ def _shrink(node: Any, sizes: _Sizes, size: int) -> None:
             node[key] = _sides(value, size)
         elif key == 'norm_cfg':
             _synced(node)
+        elif key == 'score_thr':
+            node[key] = 0.0  # what is not trained is sure of nothing
         else:
             _shrink(value, sizes, size)
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
+import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.optim import OptimWrapper
@@ -143,7 +144,8 @@ def evaluation_step(
     evaluator.dataset_meta = dict(classes=classes, dataset_type='VOC2007')
     training = model.training
     model.eval()
-    outputs = model.val_step(batch)
+    with torch.no_grad():
+        outputs = model.val_step(batch)
     model.train(training)
     evaluator.process(data_samples=outputs, data_batch=batch)
     return evaluator.evaluate(len(outputs))

@@ -1,0 +1,217 @@
+"""From pre-training to a result row, interrupted wherever it can be."""
+
+import importlib.util
+import json
+import re
+import shlex
+import zipfile
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+from mmdense.apis.stages import file_hash
+from mmdense.registry import toolbox_installed
+from mmdense.testing.launch import ROOT
+from mmdense.utils.errors import UserError
+
+CONFIGS = ROOT / 'configs' / 'local_global'
+PRETRAIN = next(CONFIGS.glob('local-global_vit-demo-*.py'))
+SEG = next(CONFIGS.glob('benchmarks/linear_vit-demo-*_rooms-*.py'))
+SMALL = [
+    'train_cfg.max_epochs=4',
+    'train_cfg.val_interval=4',
+    'train_dataloader.dataset.indices=16',
+    'default_hooks.checkpoint.interval=1',
+    'default_hooks.logger.interval=1',
+    *(
+        f'{part}_dataloader.{key}'
+        for part in ('train', 'val', 'test')
+        for key in ('num_workers=0', 'persistent_workers=False')
+    ),
+    'val_dataloader.dataset.indices=4',
+    'test_dataloader.dataset.indices=4',
+]
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    """``main`` of the tool, in a folder with the demo data."""
+    path = ROOT / 'tools' / 'benchmarks' / 'run.py'
+    spec = importlib.util.spec_from_file_location('run_tool', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / 'demo').symlink_to(ROOT / 'demo')
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr('sys.argv', ['run.py', *map(str, words)])
+        module.main()
+
+    call.module = module
+    return call
+
+
+def _pretrained(folder):
+    folder.mkdir(parents=True)
+    model = Config.fromfile(PRETRAIN).model
+    with DefaultScope.overwrite_default_scope('mmdense'):
+        state = MODELS.build(model).state_dict()
+    path = folder / 'epoch_70.pth'
+    torch.save({'state_dict': state, 'meta': {'epoch': 70}}, path)
+    return path
+
+
+@pytest.mark.slow
+def test_run__interrupted_at_each_stage(tool, tmp_path, monkeypatch, capsys):
+    if not toolbox_installed('mmseg'):
+        pytest.skip('mmseg is not installed')
+    source = _pretrained(tmp_path / 'pretraining')
+    words = [SEG, '--weights', source, '--work-dir', 'w']
+    words += ['--cfg-options', *SMALL]
+    work = tmp_path / 'w'
+    run_stages = tool.module.run_stages
+
+    def stop_after(name):
+        def wrapped(stages, *args, **settings):
+            run_stages(stages, *args, **settings)
+            if stages[0].name == name:
+                raise KeyboardInterrupt
+
+        return wrapped
+
+    def interrupted(name):
+        monkeypatch.setattr(tool.module, 'run_stages', stop_after(name))
+        with pytest.raises(SystemExit) as info:
+            tool(*words)
+        assert info.value.code == 130
+        return capsys.readouterr().out
+
+    assert 'export: done in' in interrupted('export')
+    # in the middle of the training: the first epoch is there
+    from mmdense.apis import stages
+
+    progress = stages.Stage.progress
+
+    def stop_in_second_epoch(stage):
+        # one that is half written would be passed over
+        if zipfile.is_zipfile(work / 'train' / 'epoch_1.pth'):
+            raise KeyboardInterrupt
+        return progress(stage)
+
+    def impatient(items, *args, **settings):
+        run_stages(items, *args, **{**settings, 'every': 0})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages.Stage, 'progress', stop_in_second_epoch)
+        patch.setattr(tool.module, 'run_stages', impatient)
+        with pytest.raises(SystemExit):
+            tool(*words)
+    shown = capsys.readouterr().out
+    assert 'export: already done' in shown
+    assert not (work / 'train' / 'done.json').exists()
+    shown = interrupted('fine-tuning')
+    assert 'fine-tuning: done in' in shown
+    log = (work / 'train' / 'log.txt').read_text()
+    assert re.search(r'resumed epoch: [123],', log)
+    shown = interrupted('test')
+    assert shown.count('already done') == 2 and 'test: done in' in shown
+    monkeypatch.setattr(tool.module, 'run_stages', run_stages)
+    tool(*words)
+    shown = capsys.readouterr().out
+    assert shown.count('already done') == 3
+    row = json.loads(shown[shown.index('{\n') :])
+    assert len(list((work / 'results').glob('*.json'))) == 1
+    assert row['config'] == SEG.stem
+    assert row['weights_hash'] == file_hash(work / 'train' / 'epoch_4.pth')
+    exported = work / 'export' / 'backbone.pth'
+    assert row['initial_weights'] == str(exported)
+    assert row['initial_weights_hash'] == file_hash(exported)
+    assert row['pretraining']['checkpoint'] == str(source)
+    assert row['steps'] == 8 and row['finished'] is True
+    log = (work / 'test' / 'log.txt').read_text()
+    tested = re.findall(r'mIoU: ([\d.]+)', log)
+    assert row['metric'] == 'mIoU' and row['value'] == float(tested[-1])
+    # nothing was written where other runs would find it
+    assert not (tmp_path / 'work_dirs').exists()
+
+
+def _plan(text):
+    """Stage -> (state, command words) of a dry run."""
+    found = re.findall(r'# (.*): (done|to run)\n(.*)\n', text)
+    return {name: (state, shlex.split(line)) for name, state, line in found}
+
+
+def test_dry_run__commands_and_missing_weights(tool, capsys, tmp_path):
+    with pytest.raises(SystemExit) as info:
+        tool(SEG.stem, '--dry-run')
+    shown = capsys.readouterr()
+    assert info.value.code == 2
+    assert f'{PRETRAIN.stem}.py --resume' in shown.err
+    plan = _plan(shown.out)
+    assert list(plan) == ['fine-tuning', 'test']
+    assert plan['fine-tuning'][0] == 'to run'
+    assert f'{tmp_path}/work_dirs/{SEG.stem}/train' in plan['fine-tuning'][1]
+    assert not (tmp_path / 'work_dirs').exists()
+    torch.save({'state_dict': {}}, tmp_path / 'x.pth')
+    tool(SEG, '--weights', 'x.pth', '--dry-run', '--work-dir', 'w')
+    plan = _plan(capsys.readouterr().out)
+    assert list(plan) == ['export', 'fine-tuning', 'test']
+    assert str(tmp_path / 'x.pth') in plan['export'][1]
+
+
+def test_dry_run__processes_of_the_recipe(tool, tmp_path, capsys):
+    torch.save({'state_dict': {}}, tmp_path / 'x.pth')
+    words = [SEG, '--weights', 'x.pth', '--dry-run', '--cfg-options']
+    words += ['auto_scale_lr.base_batch_size=16']
+    tool(*words, '--launcher', 'pytorch')
+    shown = capsys.readouterr().out
+    place = _plan(shown)['fine-tuning'][1].index(str(SEG))
+    assert _plan(shown)['fine-tuning'][1][place + 1] == '2'
+    assert 'note: 1 process' not in shown
+    tool(*words)
+    assert 'a batch of 8, the recipe has 16' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'words,error',
+    [
+        (['no/config.py'], 'No config file'),
+        ([SEG.stem[:-3]], SEG.stem),
+        ([PRETRAIN], 'no fine-tuning config'),
+        ([SEG, '--launcher', 'slurm'], '--partition'),
+        ([SEG, '--gpus', '2'], '--launcher'),
+        ([SEG, '--weights', 'no.pth'], 'No checkpoint at no.pth'),
+    ],
+)
+def test_run__mistakes_are_explained(tool, words, error, capsys):
+    with pytest.raises(SystemExit) as info:
+        tool(*words)
+    assert info.value.code == 2
+    assert error in capsys.readouterr().err
+
+
+def test_run__row_of_a_table(tool, monkeypatch):
+    from mmdense.results import zoo
+
+    found = []
+    monkeypatch.setattr(zoo, 'configs_of_row', lambda key: found)
+    find = tool.module.find_config
+    with pytest.raises(ValueError, match='--missing'):
+        find('some/row')
+    found += ['configs/b.py', 'configs/a.py']
+    with pytest.raises(ValueError, match='a.py\n  configs/b.py'):
+        find('some/row')
+    found.pop()
+    assert find('some/row').endswith('configs/b.py')
+
+
+def test_lock__second_call_is_refused(tool, tmp_path):
+    lock = tool.module.lock
+    with lock(tmp_path / 'w'):
+        second = lock(tmp_path / 'w')
+        with pytest.raises(UserError, match='Another call works in'):
+            second.__enter__()
+    with lock(tmp_path / 'w'):
+        pass
