@@ -1,0 +1,21 @@
+# 12 heads, as pre-trained.
+_base_ = [
+    './mask-rcnn_vit-small-p16_selfpatch-dino-200e-pre_8xb1-amp-12e_coco.py'
+]
+
+model = dict(
+    backbone=dict(
+        arch='mocov3-small',
+        with_cls_token=True,
+        init_cfg=dict(checkpoint='checkpoints/vit-s-300ep.pth.tar'),
+    ),
+)
+benchmark = dict(
+    pretraining=dict(
+        _delete_=True,
+        method='MoCo-v3',
+        epochs=300,
+        data='ImageNet-1k',
+        weights='mocov3-300e_vit-small-p16',
+    )
+)
