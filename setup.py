@@ -120,7 +120,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmdense', 'mmdense.*']),
-    package_data={'mmdense': ['py.typed']},
+    package_data={'mmdense': ['py.typed', 'results/*.csv']},
     include_package_data=False,
     python_requires='>=3.9',
     install_requires=read_requirements('runtime'),

@@ -3,7 +3,6 @@
 import difflib
 import fnmatch
 import os.path as osp
-from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
 import torch
@@ -15,28 +14,7 @@ from torch import nn
 
 from ..registry import MODELS
 from ..utils.checkpoint import load_checkpoint_file, local_file
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def zoo_root() -> Path:
-    """Folder that holds ``configs`` and ``model-index.yml``.
-
-    Returns:
-        Path: ``mmdense/.mim`` of the installed package, or the checkout
-        that the package lies in.
-
-    Raises:
-        FileNotFoundError: If the installation has neither.
-    """
-    for root in (_PACKAGE / '.mim', _PACKAGE.parent):
-        if (root / 'model-index.yml').is_file():
-            return root
-    raise FileNotFoundError(
-        f'{_PACKAGE}/.mim is missing: mmdense was installed without its '
-        'configs. Run: pip install --force-reinstall --no-deps mmdense '
-        '(or pip install -e . in a checkout).'
-    )
+from ..utils.zoo_root import zoo_root
 
 
 def model_index() -> Dict[str, Dict[str, Any]]:

@@ -7,7 +7,6 @@ import shutil
 import sys
 import zipfile
 from dataclasses import dataclass, field
-from glob import glob
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -235,10 +234,11 @@ class TransferJob:
         )
 
     def tested_checkpoint(self) -> Optional[str]:
-        """The best checkpoint if the training kept one, else the last."""
-        best = glob(str(self.train_dir / 'best_*.pth'))
-        best = sorted(filter(zipfile.is_zipfile, best), key=osp.getmtime)
-        return best[-1] if best else latest_checkpoint(str(self.train_dir))
+        """The last checkpoint.
+
+        The best one was chosen on the images that it is tested on.
+        """
+        return latest_checkpoint(str(self.train_dir))
 
     def _launch(self, script: str, positional: List[str]) -> List[str]:
         if self.launcher == 'none':

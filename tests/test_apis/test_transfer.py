@@ -249,12 +249,11 @@ def test_stages__other_weights_run_again(tmp_path):
     assert other.train_stage().key != job.train_stage().key
 
 
-def test_tested_checkpoint__best_then_last(tmp_path):
+def test_tested_checkpoint__is_the_last_one(tmp_path):
     job = _job(tmp_path)
     assert job.tested_checkpoint() is None
     _save(job.train_dir / 'epoch_3.pth', state_dict={})
-    assert job.tested_checkpoint().endswith('epoch_3.pth')
     _save(job.train_dir / 'best_mIoU_epoch_2.pth', state_dict={})
-    assert job.tested_checkpoint().endswith('best_mIoU_epoch_2.pth')
-    (job.train_dir / 'best_mIoU_epoch_9.pth').write_bytes(b'half')
-    assert job.tested_checkpoint().endswith('best_mIoU_epoch_2.pth')
+    assert job.tested_checkpoint().endswith('epoch_3.pth')
+    (job.train_dir / 'epoch_4.pth').write_bytes(b'half')
+    assert job.tested_checkpoint().endswith('epoch_3.pth')

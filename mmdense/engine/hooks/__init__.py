@@ -7,6 +7,7 @@ from .freeze_last_layer_hook import FreezeLastLayerHook
 from .momentum_update_hook import MomentumUpdateHook
 from .non_finite_loss_hook import NonFiniteLossHook
 from .patch_match_monitor_hook import PatchMatchMonitorHook
+from .result_row_hook import ResultRowHook
 from .resume_check_hook import ResumeCheckHook
 from .runtime_info_hook import RuntimeInfoHook
 from .step_seed_hook import StepSeedHook
@@ -19,6 +20,7 @@ __all__ = [
     'MomentumUpdateHook',
     'NonFiniteLossHook',
     'PatchMatchMonitorHook',
+    'ResultRowHook',
     'ResumeCheckHook',
     'RuntimeInfoHook',
     'StepSeedHook',

@@ -1,0 +1,176 @@
+"""Write down what a test measured."""
+
+import datetime
+import os
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import torch
+from mmengine.hooks import Hook
+
+from mmdense.registry import HOOKS
+from mmdense.results.config_hash import (
+    config_hash,
+    initial_weights,
+    read_config_text,
+)
+from mmdense.results.metric_names import name_metrics, primary
+from mmdense.results.rows import RunRow, file_hash, write_row
+from mmdense.utils.dist import process_info
+from mmdense.utils.versions import version_of
+
+_PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet')
+# what ResumeCheckHook leaves in a checkpoint
+_TRAINING = ('world_size', 'batch_size', 'accumulative_counts')
+
+
+def config_place(filename: Optional[str]) -> Optional[str]:
+    """Path of a config from its folder ``configs`` on.
+
+    Args:
+        filename (str, optional): Config file.
+
+    Returns:
+        str or None: With forward slashes; the name alone for a file outside
+        of ``configs``.
+    """
+    if not filename:
+        return None
+    parts = Path(filename).resolve().parts
+    if 'configs' not in parts:
+        return parts[-1]
+    last = len(parts) - 1 - parts[::-1].index('configs')
+    return '/'.join(parts[last:])
+
+
+def training_facts(checkpoint: Dict[str, Any]) -> Dict[str, Any]:
+    """What a checkpoint says about the training behind it.
+
+    Args:
+        checkpoint (dict): As loaded.
+
+    Returns:
+        dict: Fields of :class:`RunRow`, as far as they are known.
+    """
+    meta = checkpoint.get('meta') or {}
+    facts: Dict[str, Any] = {}
+    run = checkpoint.get('mmdense_run') or {}
+    facts['training'] = {k: run[k] for k in _TRAINING if k in run}
+    steps, epoch = meta.get('iter'), meta.get('epoch')
+    if isinstance(steps, int):
+        facts['steps'] = steps // (run.get('accumulative_counts') or 1)
+    if isinstance(meta.get('seed'), int):
+        facts['seed'] = meta['seed']
+    cfg = read_config_text(meta.get('cfg'))
+    if cfg is None:
+        return facts
+    facts['training_hash'] = config_hash(cfg, test=False)
+    facts['initial_weights'] = initial_weights(cfg)
+    loop = cfg.get('train_cfg') or {}
+    for done, key in ((steps, 'max_iters'), (epoch, 'max_epochs')):
+        if isinstance(done, int) and loop.get(key):
+            facts['finished'] = done >= loop[key]
+    return facts
+
+
+@HOOKS.register_module()
+class ResultRowHook(Hook):
+    """Write a row of results after a test.
+
+    ``<work_dir>/results/<config>_<timestamp>.json``, fields as in
+    :class:`mmdense.results.rows.RunRow`. A row that cannot be written is a
+    warning: the test has its result in the log. ``tools/test.py`` adds this
+    hook.
+
+    Args:
+        folder (str): Below the work dir. Defaults to ``'results'``.
+    """
+
+    def __init__(self, folder: str = 'results') -> None:
+        self.folder = folder
+        self._facts: Dict[str, Any] = {}
+
+    def after_load_checkpoint(
+        self,
+        runner: Any,  # noqa: ARG002
+        checkpoint: dict,
+    ) -> None:
+        """Keep what the checkpoint says about its training."""
+        self._facts = training_facts(checkpoint)
+
+    def after_test_epoch(
+        self, runner: Any, metrics: Optional[Dict[str, float]] = None
+    ) -> None:
+        """Write the row, on the first process alone."""
+        if process_info()[0] != 0 or not metrics:
+            return
+        try:
+            row = self.row(runner, metrics)
+            name = f'{row.config or "test"}_{runner.timestamp}'
+            path = write_row(Path(runner.work_dir, self.folder), row, name)
+        # nothing here may cost the user a finished test
+        except Exception as error:
+            runner.logger.warning(
+                f'No row of results was written to {runner.work_dir}/'
+                f'{self.folder} ({type(error).__name__}: {error}). The '
+                'metrics are in the log.'
+            )
+            return
+        runner.logger.info(f'Row of results: {path}')
+
+    def row(self, runner: Any, metrics: Dict[str, float]) -> RunRow:
+        """Row of a test.
+
+        Args:
+            runner (Runner): After the test.
+            metrics (Dict[str, float]): Of the evaluator.
+
+        Returns:
+            RunRow: Complete.
+        """
+        cfg, facts = runner.cfg, dict(self._facts)
+        benchmark = cfg.get('benchmark') or {}
+        if hasattr(benchmark, 'to_dict'):
+            benchmark = benchmark.to_dict()
+        place = config_place(cfg.filename)
+        named = name_metrics(metrics)
+        metric = primary(named.values)
+        start = facts.pop('initial_weights', None) or initial_weights(cfg)
+        checkpoint = runner._load_from
+        cuda = torch.cuda.is_available()
+        log = Path(runner.log_dir) / f'{runner.timestamp}.log'
+        return RunRow(
+            config=Path(place).stem if place else None,
+            config_path=place,
+            config_hash=config_hash(cfg),
+            checkpoint=checkpoint,
+            weights_hash=file_hash(checkpoint),
+            initial_weights=start,
+            initial_weights_hash=file_hash(start),
+            pretraining=benchmark.get('pretraining'),
+            dataset=benchmark.get('dataset'),
+            split=benchmark.get('split'),
+            protocol=benchmark.get('protocol'),
+            metric=metric,
+            value=None if metric is None else named.values[metric],
+            metrics=named.values,
+            units=named.units,
+            raw_metrics=named.raw,
+            not_finite=named.not_finite,
+            hardware=dict(
+                device=torch.cuda.get_device_name() if cuda else 'CPU',
+                count=process_info()[1],
+                torch=torch.__version__,
+                cuda=torch.version.cuda,
+            ),
+            samples=len(runner.test_dataloader.dataset),
+            log=os.path.relpath(log, runner.work_dir).replace(os.sep, '/'),
+            time=datetime.datetime.now(datetime.timezone.utc).isoformat(
+                timespec='seconds'
+            ),
+            versions={
+                'mmdense': version_of('mmdense'),
+                **{name: version_of(name) for name in _PACKAGES},
+            },
+            **facts,
+        )

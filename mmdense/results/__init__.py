@@ -1,0 +1,1 @@
+"""Published numbers, measured runs, and what belongs to what."""

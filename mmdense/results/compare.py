@@ -1,0 +1,250 @@
+"""Published numbers beside measured ones."""
+
+import statistics
+from pathlib import Path
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+from .config_hash import initial_weights
+from .metric_names import ALIASES, convert
+from .published import PublishedRow, lines
+from .quoted import quoted_reason
+from .rows import RunRow
+from .zoo import Zoo, ZooConfig
+
+
+class Measured(NamedTuple):
+    """A metric over the runs of a config.
+
+    Attributes:
+        mean (float): Over the runs, in the unit of the published row.
+        best (float): The best of them; the mean where no direction counts.
+        spread (float, optional): Standard deviation (of a sample), None for
+            one run.
+        runs (int): Number of runs.
+        difference (float): Mean less the published value.
+        better (bool, optional): Whether the mean is better than published;
+            None if equal in the digits printed, or no direction counts.
+    """
+
+    mean: float
+    best: float
+    spread: Optional[float]
+    runs: int
+    difference: float
+    better: Optional[bool]
+
+
+class Result(NamedTuple):
+    """A line of a table, for one of its configs.
+
+    Attributes:
+        key (str): Of the line.
+        rows (Tuple[PublishedRow, ...]): Its numbers.
+        config (ZooConfig, optional): None if no config reproduces it.
+        protocol (str): ``benchmark.protocol`` of the config.
+        measured (Dict[str, Measured]): Metric to what was measured.
+        runs (List[RunRow]): The runs that count.
+        refused (List[str]): One text for each run that does not.
+        notes (List[str]): What a reader has to know.
+    """
+
+    key: str
+    rows: Tuple[PublishedRow, ...]
+    config: Optional[ZooConfig]
+    protocol: str
+    measured: Dict[str, Measured]
+    runs: List[RunRow]
+    refused: List[str]
+    notes: List[str]
+
+
+def refusal(run: RunRow, config: ZooConfig) -> Optional[str]:
+    """Why a run of a config may not stand beside a published number.
+
+    Args:
+        run (RunRow): A run of that config.
+        config (ZooConfig): As it is today.
+
+    Returns:
+        str or None: None if it may.
+    """
+    wanted = config.benchmark or {}
+    for field in ('protocol', 'dataset', 'split'):
+        found = getattr(run, field)
+        if found != wanted.get(field):
+            return f'other {field} ({found})'
+    whole, training = config.hashes
+    if run.config_hash != whole:
+        return 'config changed'
+    if run.training_hash is not None and run.training_hash != training:
+        return 'trained with another config'
+    if run.finished is False:
+        return f'training not finished (step {run.steps})'
+    return None
+
+
+def _distinct(runs: Iterable[RunRow]) -> List[RunRow]:
+    """The latest test of each file of weights."""
+    latest: Dict[str, RunRow] = {}
+    for run in sorted(runs, key=lambda r: r.time):
+        latest[run.weights_hash or run.file] = run
+    return list(latest.values())
+
+
+def _value(run: RunRow, row: PublishedRow) -> Optional[float]:
+    """Value of a run for a published row, in that row's unit."""
+    for name in (row.metric, ALIASES.get(row.metric, '')):
+        value = run.metrics.get(name)
+        if value is not None:
+            return convert(value, run.units.get(name, row.unit), row.unit)
+    return None
+
+
+def digits(printed: str) -> int:
+    """Digits behind the point of a number in a table."""
+    return len(printed.partition('.')[2])
+
+
+def measure(row: PublishedRow, runs: Sequence[RunRow]) -> Optional[Measured]:
+    """Put a published number and the runs together.
+
+    Args:
+        row (PublishedRow): The number.
+        runs (Sequence[RunRow]): Runs that count.
+
+    Returns:
+        Measured or None: None if no run has that metric.
+    """
+    found = [_value(run, row) for run in runs]
+    values = [value for value in found if value is not None]
+    if not values:
+        return None
+    mean = statistics.fmean(values)
+    if row.higher_is_better is None:
+        best = mean
+    else:
+        best = max(values) if row.higher_is_better else min(values)
+    difference = mean - row.value
+    better: Optional[bool] = None
+    equal = round(mean, digits(row.printed)) == row.value
+    if row.higher_is_better is not None and not equal:
+        better = (difference > 0) == row.higher_is_better
+    return Measured(
+        mean=mean,
+        best=best,
+        spread=statistics.stdev(values) if len(values) > 1 else None,
+        runs=len(values),
+        difference=difference,
+        better=better,
+    )
+
+
+def _notes(runs: Sequence[RunRow], config: ZooConfig) -> List[str]:
+    """Conditions of the runs that are not those of the config."""
+    notes: List[str] = []
+    start = initial_weights(config.cfg)
+    base = (config.cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    for run in runs:
+        where = run.config or run.file
+        facts = run.training
+        if base and 'world_size' in facts and 'batch_size' in facts:
+            total = facts['world_size'] * facts['batch_size']
+            total *= facts.get('accumulative_counts') or 1
+            if total != base:
+                notes.append(
+                    f'{where}: trained with {total} images a step, the '
+                    f'recipe has {base}'
+                )
+        if run.initial_weights and start:
+            # the folder is a matter of the machine
+            used, named = Path(run.initial_weights).name, Path(start).name
+            if used != named:
+                notes.append(
+                    f'{where}: started from {used}, the config names {named}'
+                )
+        if run.not_finite:
+            notes.append(f'{where}: {", ".join(run.not_finite)} not finite')
+    return list(dict.fromkeys(notes))
+
+
+def _result(
+    key: str,
+    rows: Tuple[PublishedRow, ...],
+    config: ZooConfig,
+    runs: Sequence[RunRow],
+    any_protocol: bool,
+) -> Result:
+    refused, kept = [], []
+    for run in runs:
+        reason = refusal(run, config)
+        if reason is not None:
+            refused.append(f'{config.name}: {reason}')
+        if reason is None or any_protocol:
+            kept.append(run)
+    kept = _distinct(kept)
+    found = {row.metric: measure(row, kept) for row in rows}
+    notes = _notes(kept, config)
+    if any_protocol and refused:
+        notes += [f'compared all the same: {text}' for text in refused]
+        refused = []
+    return Result(
+        key=key,
+        rows=rows,
+        config=config,
+        protocol=(config.benchmark or {}).get('protocol') or '',
+        measured={k: v for k, v in found.items() if v is not None},
+        runs=kept,
+        refused=list(dict.fromkeys(refused)),
+        notes=notes,
+    )
+
+
+def compare(
+    table: str,
+    zoo: Zoo,
+    runs: Sequence[RunRow] = (),
+    any_protocol: bool = False,
+) -> List[Result]:
+    """A published table with what was measured.
+
+    Args:
+        table (str): Value of ``source_table``.
+        zoo (Zoo): Configs.
+        runs (Sequence[RunRow]): Rows of tests.
+        any_protocol (bool): Also compare runs that :func:`refusal` speaks
+            against; each gets a note. Defaults to False.
+
+    Returns:
+        List[Result]: For each line of the table one result a config, in the
+        order of the table; lines without a config have one with None.
+    """
+    by_config: Dict[Optional[str], List[RunRow]] = {}
+    for run in runs:
+        by_config.setdefault(run.config, []).append(run)
+    results = []
+    for key, rows in lines().items():
+        if rows[0].source_table != table:
+            continue
+        configs = zoo.reproducing.get(key, [])
+        for config in configs:
+            mine = by_config.get(config.name, [])
+            results.append(_result(key, rows, config, mine, any_protocol))
+        if not configs:
+            reason = quoted_reason(rows[0])
+            notes = [f'quoted: {reason}'] if reason else []
+            results.append(Result(key, rows, None, '', {}, [], [], notes))
+    return results
+
+
+def metrics_of(results: Sequence[Result]) -> List[str]:
+    """Metrics of a table, in the order in which they appear."""
+    names = [row.metric for result in results for row in result.rows]
+    return list(dict.fromkeys(names))
+
+
+def orphans(runs: Sequence[RunRow], zoo: Zoo) -> List[RunRow]:
+    """Runs whose config reproduces no published row."""
+    known = {
+        config.name for found in zoo.reproducing.values() for config in found
+    }
+    return [run for run in runs if run.config not in known]

@@ -1,0 +1,194 @@
+"""A hash of what a config says about training and testing.
+
+It is the same on every machine: paths are reduced to their last part, data
+roots, work dirs, loading threads, logging and drawing are left out. So are
+the starting weights and the batch of a process, which a run row states by
+itself, the seed, and hooks that the tools add.
+"""
+
+import ast
+import hashlib
+import inspect
+import json
+from pathlib import PurePosixPath
+from typing import Any, Dict, Mapping, Optional
+
+TRAINING_KEYS = (
+    *('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'),
+    *('param_scheduler', 'custom_hooks', 'default_hooks'),
+)
+TEST_KEYS = ('test_dataloader', 'test_cfg', 'test_evaluator')
+_LOADER_PARTS = {
+    'train_dataloader': ('dataset', 'sampler', 'batch_sampler'),
+    'test_dataloader': ('dataset',),
+}
+# of the machine or of the layout of files, at any depth
+_DROPPED = {
+    *('data_root', 'cache_file', 'outfile_prefix', 'backend_args'),
+    *('work_dir', 'out_dir', 'pretrained', 'metainfo_file'),
+    # a total batch can be split in many ways; rows state it
+    'accumulative_counts',
+}
+# change nothing that is measured
+_DROPPED_HOOKS = {
+    *('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed'),
+    *('runtime_info', 'visualization'),
+}
+# added without settings by tools/train.py and tools/test.py
+_ADDED_HOOKS = {
+    *('StepSeedHook', 'DataReportHook', 'ResumeCheckHook'),
+    *('MomentumUpdateHook', 'NonFiniteLossHook', 'ResultRowHook'),
+}
+
+
+def _dropped(key: Any, value: Any) -> bool:
+    if key == 'init_cfg':
+        return value is None or 'checkpoint' in value
+    return key in _DROPPED or str(key).startswith('_')
+
+
+def _plain(node: Any) -> Any:
+    """JSON of a config's value, without what depends on the machine."""
+    if isinstance(node, Mapping):
+        return {
+            str(key): _plain(value)
+            for key, value in node.items()
+            if not _dropped(key, value)
+        }
+    if isinstance(node, (list, tuple)):
+        return [_plain(value) for value in node]
+    if inspect.isclass(node) or inspect.isfunction(node):
+        return node.__name__
+    if isinstance(node, str):
+        path = node.replace('\\', '/')
+        return PurePosixPath(path).name if '/' in path else node
+    if node is None or isinstance(node, (bool, int, float)):
+        return node
+    return repr(node)
+
+
+def _hooks(hooks: Any) -> list:
+    """Custom hooks in their order, without those that the tools add."""
+    kept = []
+    for hook in hooks or []:
+        short = str(hook.get('type')).rsplit('.', 1)[-1]
+        if not (set(hook) == {'type'} and short in _ADDED_HOOKS):
+            kept.append(_plain(hook))
+    return kept
+
+
+def canonical(cfg: Mapping[str, Any], test: bool = True) -> Dict[str, Any]:
+    """What of a config its hash is taken of.
+
+    Args:
+        cfg (Mapping[str, Any]): A resolved config.
+        test (bool): With the parts that a test reads. Defaults to True.
+
+    Returns:
+        dict: JSON values.
+    """
+    result: Dict[str, Any] = {}
+    for key in (*TRAINING_KEYS, *(TEST_KEYS if test else ())):
+        value = cfg.get(key)
+        if value is None:
+            continue
+        if key in _LOADER_PARTS:
+            value = {k: value[k] for k in _LOADER_PARTS[key] if k in value}
+        elif key == 'default_hooks':
+            value = {
+                k: v
+                for k, v in value.items()
+                if v is not None and k not in _DROPPED_HOOKS
+            }
+        if key == 'custom_hooks':
+            value = _hooks(value)
+        if value or not isinstance(value, (dict, list)):
+            result[key] = _plain(value)
+    return result
+
+
+def config_hash(cfg: Mapping[str, Any], test: bool = True) -> str:
+    """Hash of :func:`canonical`: 16 hexadecimal digits of its SHA-256.
+
+    Args:
+        cfg (Mapping[str, Any]): A resolved config.
+        test (bool): With the parts that a test reads. Defaults to True.
+
+    Returns:
+        str: Equal for configs that train, and with ``test`` also measure,
+        the same.
+    """
+    text = json.dumps(canonical(cfg, test), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _value(node: ast.expr) -> Any:
+    """Value of a literal in which ``dict(a=1)`` is allowed too."""
+    if isinstance(node, ast.Call):
+        plain = isinstance(node.func, ast.Name) and node.func.id == 'dict'
+        if not plain or len(node.args) > 1:
+            raise ValueError(f'{ast.dump(node.func)} is called')
+        found = dict(_value(node.args[0])) if node.args else {}
+        for word in node.keywords:
+            value = _value(word.value)
+            found.update(value if word.arg is None else {word.arg: value})
+        return found
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(item) for item in node.elts]
+    if isinstance(node, ast.Dict):
+        return {
+            _value(key): _value(value)
+            for key, value in zip(node.keys, node.values)
+            if key is not None
+        }
+    return ast.literal_eval(node)
+
+
+def read_config_text(text: Optional[str]) -> Optional[Dict[str, Any]]:
+    """Read the config that a checkpoint carries, running nothing of it.
+
+    Args:
+        text (str, optional): ``Config.pretty_text``, from the ``meta`` of a
+            checkpoint: assignments of literals.
+
+    Returns:
+        dict or None: Its values, lists for tuples; None if it holds anything
+        else than literals.
+    """
+    if not isinstance(text, str):
+        return None
+    found: Dict[str, Any] = {}
+    try:
+        for statement in ast.parse(text).body:
+            if not isinstance(statement, ast.Assign):
+                return None
+            for target in statement.targets:
+                if isinstance(target, ast.Name):
+                    found[target.id] = _value(statement.value)
+    except (SyntaxError, ValueError, TypeError, RecursionError):
+        return None
+    return found
+
+
+def initial_weights(cfg: Mapping[str, Any]) -> Optional[str]:
+    """Path of the weights that a config's backbone starts from.
+
+    Args:
+        cfg (Mapping[str, Any]): A config, with ``model``.
+
+    Returns:
+        str or None: ``init_cfg.checkpoint`` of the backbone, wherever in the
+        model it is.
+    """
+    stack = [cfg.get('model')]
+    while stack:
+        node = stack.pop()
+        if not isinstance(node, Mapping):
+            continue
+        backbone = node.get('backbone')
+        if isinstance(backbone, Mapping):
+            start = backbone.get('init_cfg')
+            if isinstance(start, Mapping) and start.get('checkpoint'):
+                return str(start['checkpoint'])
+        stack += list(node.values())
+    return None

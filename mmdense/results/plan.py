@@ -1,0 +1,255 @@
+"""Commands that produce a published row, from pre-training to test."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any, List, NamedTuple, Optional
+
+from mmengine.config import Config
+
+from ..utils.errors import UserValueError
+from .config_hash import initial_weights
+from .cost import ASSUMPTION, training_cost
+from .published import find_key, lines
+from .quoted import quoted_reason
+from .zoo import Start, Zoo, ZooConfig
+
+_GPUS = re.compile(r'_(\d+)xb\d+')
+# GPUs of a node, for recipes that take more than one
+_NODE = 8
+_WORK = 'work_dirs'
+
+
+class Step(NamedTuple):
+    """One command.
+
+    Attributes:
+        title (str): What it does.
+        command (str): To be run in the root of the repository; empty where
+            there is none.
+        hours (float, optional): Estimated hours of one GPU.
+        notes (List[str]): What to know about it.
+    """
+
+    title: str
+    command: str
+    hours: Optional[float] = None
+    notes: List[str] = []
+
+
+class Plan(NamedTuple):
+    """Commands for a line of a table.
+
+    Attributes:
+        title (str): Line and config.
+        steps (List[Step]): In order.
+        short (str): One command for all after the pre-training.
+        problem (str, optional): What is missing for it.
+    """
+
+    title: str
+    steps: List[Step]
+    short: str
+    problem: Optional[str]
+
+
+def gpus_of(name: str) -> int:
+    """GPUs of a recipe, from the name of its config; 1 without."""
+    match = _GPUS.search(name)
+    return int(match[1]) if match else 1
+
+
+def _work_dir(place: str) -> str:
+    return f'{_WORK}/{Path(place).stem}'
+
+
+def last_checkpoint(cfg: Any, place: str) -> str:
+    """File that a complete training leaves."""
+    loop = cfg['train_cfg']
+    if loop.get('max_iters'):
+        return f'{_work_dir(place)}/iter_{loop["max_iters"]}.pth'
+    return f'{_work_dir(place)}/epoch_{loop["max_epochs"]}.pth'
+
+
+def _train(place: str) -> str:
+    gpus = gpus_of(place)
+    if gpus == 1:
+        return f'python tools/train.py {place}'
+    if gpus <= _NODE:
+        return f'bash tools/dist_train.sh {place} {gpus}'
+    return (
+        f'NNODES={gpus // _NODE} NODE_RANK=$NODE_RANK '
+        f'MASTER_ADDR=$MASTER_ADDR bash tools/dist_train.sh {place} {_NODE}'
+    )
+
+
+def _test(place: str, checkpoint: str) -> str:
+    gpus = gpus_of(place)
+    if gpus == 1:
+        return f'python tools/test.py {place} {checkpoint}'
+    return f'bash tools/dist_test.sh {place} {checkpoint} {min(gpus, _NODE)}'
+
+
+def _training_step(title: str, cfg: Any, place: str, data: str) -> Step:
+    notes = []
+    hours = None
+    try:
+        cost = training_cost(cfg, data)
+        hours = cost.gpu_hours
+        side = f'{cost.size[0]}x{cost.size[1]}'
+        macs = f'{cost.forward / 1e9:.1f} G multiply-adds at {side}'
+        images = (
+            'unknown number of'
+            if cost.images is None
+            else (f'{cost.images / 1e6:.1f} M')
+        )
+        notes.append(
+            f'counted: {macs}, {cost.flops / 1e12:.2f} TFLOP per training '
+            f'image, {images} images'
+        )
+    except Exception as error:  # a plan is of use without its cost
+        notes.append(f'cost not counted ({type(error).__name__}: {error})')
+    if gpus_of(place) > _NODE:
+        notes.append(f'on each of {gpus_of(place) // _NODE} nodes')
+    return Step(title, _train(place), hours, notes)
+
+
+def _data_of(zoo: Zoo, name: str) -> str:
+    config = zoo.configs.get(name)
+    if config is None:
+        return ''
+    return str((config.entry.get('Metadata') or {}).get('Training Data', ''))
+
+
+def _own_start(zoo: Zoo, stem: str, target: str) -> List[Step]:
+    path = zoo.files[stem]
+    place = path.relative_to(zoo.root).as_posix()
+    cfg = Config.fromfile(str(path))
+    checkpoint = last_checkpoint(cfg, place)
+    return [
+        _training_step('Pre-train', cfg, place, _data_of(zoo, stem)),
+        Step(
+            'Export the backbone',
+            'python tools/model_converters/export_backbone.py '
+            f'{checkpoint} {target}',
+        ),
+    ]
+
+
+def _public_start(zoo: Zoo, key: str, target: str) -> List[Step]:
+    entry = zoo.public_weights[key]
+    url, page = entry.get('URL'), entry.get('Page')
+    notes = [str(entry['Note'])] if entry.get('Note') else []
+    if url:
+        command = f'curl -L --create-dirs -o {target} {shlex.quote(url)}'
+    else:
+        command = ''
+        notes.insert(
+            0,
+            f'no address of the file is known: get it from {page} and '
+            f'put it at {target}',
+        )
+    return [Step('Fetch the public weights', command, None, notes)]
+
+
+def _start_steps(zoo: Zoo, start: Start, target: str) -> List[Step]:
+    if start.problem is not None:
+        return []
+    if start.config is not None:
+        return _own_start(zoo, start.config, target)
+    assert start.weights is not None
+    return _public_start(zoo, start.weights, target)
+
+
+def make_plan(zoo: Zoo, config: ZooConfig, row: str = '') -> Plan:
+    """Commands that measure a config.
+
+    Args:
+        zoo (Zoo): Of the config.
+        config (ZooConfig): A fine-tuning config.
+        row (str): Key of the published line. Defaults to ``''``.
+
+    Returns:
+        Plan: Pre-training or download, export, training and test.
+    """
+    start = zoo.start(config)
+    cfg, place = config.cfg, config.place
+    target = initial_weights(cfg) or f'{_WORK}/exports/backbone.pth'
+    steps = _start_steps(zoo, start, target)
+    if start.config != config.name:
+        data = _data_of(zoo, config.name)
+        steps.append(_training_step('Fine-tune', cfg, place, data))
+    if cfg.get('test_dataloader') is not None:
+        checkpoint = last_checkpoint(cfg, place)
+        steps.append(Step('Test', _test(place, checkpoint)))
+    gpus = gpus_of(place)
+    short = f'python tools/benchmarks/run.py {place}'
+    if gpus > 1:
+        short += f' --launcher pytorch --gpus {min(gpus, _NODE)}'
+    if start.weights is not None and start.problem is None:
+        short += ' --download'
+    title = f'{row}: {config.name}' if row else config.name
+    return Plan(title, steps, short, start.problem)
+
+
+def plans(zoo: Zoo, text: str) -> List[Plan]:
+    """Plans for a published line or a config.
+
+    Args:
+        zoo (Zoo): Configs.
+        text (str): Key of a line, a part of one, or a config's name or path.
+
+    Returns:
+        List[Plan]: One for each config of the line.
+
+    Raises:
+        UserValueError: If there is no such line or config, or the line has
+            no config.
+    """
+    if text.endswith('.py') or text in zoo.configs:
+        return [make_plan(zoo, zoo.find(text))]
+    key = find_key(text)
+    configs = zoo.reproducing.get(key, [])
+    if not configs:
+        reason = quoted_reason(lines()[key][0])
+        why = f' ({reason})' if reason else ''
+        raise UserValueError(f'No config reproduces {key}{why}.')
+    return [make_plan(zoo, config, key) for config in configs]
+
+
+def _hours(hours: float) -> str:
+    text = f'{hours:.1f}' if hours < 10 else f'{hours:,.0f}'
+    return f'about {text} GPU-hours'
+
+
+def plan_text(plan: Plan) -> str:
+    """A plan as text that a shell can run.
+
+    Args:
+        plan (Plan): The plan.
+
+    Returns:
+        str: Commands, all else in comments.
+    """
+    rows = [f'# {plan.title}']
+    if plan.problem is not None:
+        rows.append(f'# not possible yet: {plan.problem}')
+    for number, step in enumerate(plan.steps, 1):
+        title = f'# {number}. {step.title}'
+        if step.hours is not None:
+            title += f', {_hours(step.hours)} (estimated)'
+        rows += ['', title]
+        rows += [f'#    {note}' for note in step.notes]
+        if step.command:
+            rows.append(step.command)
+    if len(plan.steps) > 2:
+        rows += [
+            '',
+            '# or, in place of all that follows the pre-training or download:',
+            f'# {plan.short}',
+        ]
+    total = sum(step.hours for step in plan.steps if step.hours is not None)
+    if total:
+        text = f'{_hours(total)} in all, counting on an {ASSUMPTION}'
+        rows += ['', f'# Estimated: {text}.']
+    return '\n'.join(rows) + '\n'

@@ -1,0 +1,102 @@
+import re
+
+import pytest
+
+from mmdense.registry import toolbox_installed
+from mmdense.results.plan import gpus_of, plan_text, plans
+from mmdense.results.zoo import Zoo
+from mmdense.testing.launch import ROOT
+from mmdense.utils.errors import UserValueError
+
+pytestmark = pytest.mark.skipif(
+    not toolbox_installed('mmseg'), reason='mmseg is not installed'
+)
+ZOO = Zoo(ROOT)
+OWN = 'localglobal/table-1/localglobal/vit-ti-16/ade20k/linear'
+FILE = re.compile(r'(?:configs|tools)/[\w./+-]+\.(?:py|sh)')
+
+
+def test_plan__own_row_from_pretraining_to_test():
+    (plan,) = plans(ZOO, OWN)
+    pre = 'local-global_vit-tiny-p16_16xb128-amp-coslr-300e_in1k'
+    fine = 'linear_vit-tiny-p16_local-global-300e-pre_8xb2-64e_ade20k-512x512'
+    configs = 'configs/local_global'
+    exported = 'work_dirs/exports/local-global_vit-tiny-p16.pth'
+    assert [step.command for step in plan.steps] == [
+        'NNODES=2 NODE_RANK=$NODE_RANK MASTER_ADDR=$MASTER_ADDR '
+        f'bash tools/dist_train.sh {configs}/{pre}.py 8',
+        'python tools/model_converters/export_backbone.py '
+        f'work_dirs/{pre}/epoch_300.pth {exported}',
+        f'bash tools/dist_train.sh {configs}/benchmarks/{fine}.py 8',
+        f'bash tools/dist_test.sh {configs}/benchmarks/{fine}.py '
+        f'work_dirs/{fine}/iter_80840.pth 8',
+    ]
+    assert plan.problem is None
+    assert plan.steps[0].hours > 10 * plan.steps[2].hours > 0
+
+
+def test_plan__text_is_commands_and_comments_with_the_assumption():
+    (plan,) = plans(ZOO, OWN)
+    text = plan_text(plan)
+    commands = [line for line in text.splitlines() if line and line[0] != '#']
+    assert commands == [step.command for step in plan.steps]
+    assert '(estimated)' in text
+    assert 'A100 at 30% of its peak' in text
+    for place in FILE.findall(text):
+        assert (ROOT / place).is_file(), place
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'localglobal/table-1/supervised-augreg-weights-re-fine-tuned-by-the-'
+        'authors/vit-s-16/ade20k',
+        'localglobal/table-1/dino-official-weights-re-fine-tuned-by-the-'
+        'authors/vit-b-16/ade20k',
+    ],
+)
+def test_plan__public_weights_are_fetched_to_where_they_are_read(text):
+    (plan,) = plans(ZOO, text)
+    assert plan.problem is None
+    fetch, train, test = plan.steps
+    name = ZOO.start(ZOO.reproducing[text][0]).weights
+    entry = ZOO.public_weights[name]
+    if entry.get('URL'):
+        assert entry['URL'] in fetch.command
+        assert f'checkpoints/{entry["File"]}' in fetch.command
+    else:
+        assert fetch.command == ''
+        assert entry['Page'] in fetch.notes[0]
+    assert 'train' in train.command
+    assert 'test' in test.command
+
+
+def test_plan__two_protocols_are_two_plans():
+    key = 'localglobal/table-2/localglobal/vit-ti-16/nyu-depth-v2/upernet'
+    found = plans(ZOO, key)
+    assert len(found) == 2
+    for plan in found:
+        for place in FILE.findall(plan_text(plan)):
+            assert (ROOT / place).is_file(), place
+    # one process
+    assert found[0].steps[2].command.startswith('python tools/train.py')
+
+
+def test_plan__quoted_row_says_why():
+    with pytest.raises(UserValueError, match='BEiT publication'):
+        plans(ZOO, 'beit-as-cited')
+
+
+def test_plan__of_a_config():
+    name = 'linear_vit-demo-p16_local-global-70e-pre_1xb8-25e_rooms-192x256'
+    (plan,) = plans(ZOO, name)
+    assert plan.steps[0].command == (
+        'python tools/train.py configs/local_global/'
+        'local-global_vit-demo-p16_1xb32-coslr-70e_demo-96px.py'
+    )
+
+
+def test_gpus__from_the_name():
+    assert gpus_of('a_16xb128-amp') == 16
+    assert gpus_of('mask-rcnn_r50_8xb2-12e_coco') == 8
+    assert gpus_of('x') == 1

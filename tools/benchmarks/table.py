@@ -1,0 +1,178 @@
+"""The papers' tables with the numbers measured here beside them.
+
+A table is given by its name ('SelfPatch:Table 1'), its short form
+('selfpatch/table-1') or a part of that ('table-1').
+
+Examples:
+    python tools/benchmarks/table.py selfpatch/table-1 --runs work_dirs
+    python tools/benchmarks/table.py --paper LocalGlobal --format html \
+        --out tables.html
+    python tools/benchmarks/table.py --missing --paper SelfPatch
+    python tools/benchmarks/table.py --todo \
+        selfpatch/table-1/dino-selfpatch/vit-s-16/coco-2017
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Dict, List
+
+from mmdense.apis.model_zoo import zoo_root
+from mmdense.apis.running import exit_on_user_error
+from mmdense.results.compare import compare, orphans
+from mmdense.results.plan import plan_text, plans
+from mmdense.results.published import (
+    find_tables,
+    lines,
+    published_rows,
+)
+from mmdense.results.render import FORMATS, render
+from mmdense.results.rows import RowWarning, read_rows
+from mmdense.results.zoo import Zoo
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('tables', nargs='*', metavar='TABLE', help='default: all')
+    add('--paper', help='LocalGlobal, SelfPatch, SemCL, DPT, ...')
+    add('--runs', help='folder below which tests left their rows')
+    add('--format', choices=FORMATS, help='default: that of --out, markdown')
+    add('--out', help='file to write; default: the standard output')
+    add(
+        '--any-protocol',
+        action='store_true',
+        help='also compare runs of another protocol or a changed config',
+    )
+    add(
+        '--missing',
+        action='store_true',
+        help="list rows of the papers' own methods without a config",
+    )
+    add(
+        '--baselines',
+        action='store_true',
+        help='with --missing: the rows of other methods too',
+    )
+    add('--todo', metavar='ROW', help='print the commands for a row')
+    add('--keys', action='store_true', help='list the keys of all rows')
+    args = parser.parse_args()
+    if args.baselines and not args.missing:
+        parser.error('--baselines goes with --missing')
+    return args
+
+
+def missing_text(found: Dict[str, List[str]], total: int, whose: str) -> str:
+    """List of rows without a config, grouped by table.
+
+    Args:
+        found (Dict[str, List[str]]): Of :meth:`Zoo.missing`.
+        total (int): Rows that were looked at.
+        whose (str): Whose rows they are.
+
+    Returns:
+        str: Several lines; counts at the end.
+    """
+    rows, quoted, table = [], 0, ''
+    for key, problems in found.items():
+        here = lines()[key][0].source_table
+        if here != table:
+            rows += ['', here]
+            table = here
+        quoted += problems[0].startswith('quoted: ')
+        why = '' if problems == ['no config'] else f'  [{problems[0]}]'
+        rows.append(f'  {key}{why}')
+    count = len(found) - quoted
+    text = f'{whose}: {total - len(found)} of {total} rows have a config, '
+    text += f'{count} have none'
+    if quoted:
+        text += f', {quoted} are quoted and have none on purpose'
+    return '\n'.join([*rows, '', f'{text}.', '']).lstrip('\n')
+
+
+def list_missing(zoo: Zoo, args: argparse.Namespace) -> str:
+    tables = find_tables(args.tables, args.paper)
+    parts = []
+    for owned in (True, False) if args.baselines else (True,):
+        keys = [
+            key
+            for key, rows in lines().items()
+            if rows[0].owned_by_paper == owned
+            and rows[0].source_table in tables
+        ]
+        found = zoo.missing(args.paper, owned)
+        found = {key: found[key] for key in keys if key in found}
+        whose = "the papers' own methods" if owned else 'other methods'
+        parts.append(missing_text(found, len(keys), whose))
+    return '\n'.join(parts)
+
+
+def keys_text(args: argparse.Namespace) -> str:
+    tables = find_tables(args.tables, args.paper)
+    return ''.join(
+        f'{key}\n'
+        for key, rows in lines().items()
+        if rows[0].source_table in tables
+    )
+
+
+def tables_text(zoo: Zoo, args: argparse.Namespace) -> str:
+    runs = read_rows(args.runs) if args.runs else []
+    tables = find_tables(args.tables, args.paper)
+    results = [compare(t, zoo, runs, args.any_protocol) for t in tables]
+    form = args.format
+    if form is None:
+        suffix = Path(args.out or '').suffix
+        form = {'.csv': 'csv', '.html': 'html'}.get(suffix, 'markdown')
+    links = ''
+    if args.out:
+        here = os.path.abspath(os.path.dirname(args.out) or '.')
+        links = os.path.relpath(zoo.root, here).replace(os.sep, '/') + '/'
+        links = '' if links == './' else links
+    others = orphans(runs, zoo)
+    if others:
+        names = sorted({str(run.config) for run in others})
+        print(
+            f'note: {len(others)} run(s) of configs that reproduce no '
+            f'published row: {", ".join(names)}',
+            file=sys.stderr,
+        )
+    return render(results, form, links)
+
+
+def show_warning(message, *_args, **_kwargs) -> None:
+    print(f'warning: {message}', file=sys.stderr)
+
+
+@exit_on_user_error
+def main() -> None:
+    args = parse_args()
+    # a broken row is told in one line, the toolboxes' warnings are not
+    warnings.simplefilter('ignore')
+    warnings.simplefilter('always', RowWarning)
+    warnings.showwarning = show_warning
+    published_rows(args.paper)
+    zoo = Zoo(zoo_root())
+    if args.todo:
+        text = '\n'.join(plan_text(plan) for plan in plans(zoo, args.todo))
+    elif args.keys:
+        text = keys_text(args)
+    elif args.missing:
+        text = list_missing(zoo, args)
+    else:
+        text = tables_text(zoo, args)
+    if args.out:
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.out).write_text(text, encoding='utf-8')
+        print(f'wrote {args.out}')
+    else:
+        print(text, end='')
+
+
+if __name__ == '__main__':
+    main()
