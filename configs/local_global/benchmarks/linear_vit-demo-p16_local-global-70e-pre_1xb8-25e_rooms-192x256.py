@@ -4,7 +4,7 @@ _base_ = [
     '../../_base_/models/vit-small-p16_linear-seg.py',
     '../../_base_/datasets/rooms_semantic.py',
     '../../_base_/schedules/rooms_adamw_b8.py',
-    '../../_base_/seg_runtime.py',
+    '../../_base_/rooms_seg_runtime.py',
 ]
 
 model = dict(
@@ -39,33 +39,7 @@ train_pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-2,
-        by_epoch=True,
-        begin=0,
-        end=1,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='PolyLR',
-        power=1.0,
-        eta_min=0.0,
-        by_epoch=True,
-        begin=1,
-        end=25,
-        convert_to_iter_based=True,
-    ),
-]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=25, val_interval=5)
-default_hooks = dict(
-    logger=dict(interval=5),
-    checkpoint=dict(
-        by_epoch=True, interval=5, max_keep_ckpts=2, save_best=None
-    ),
-)
-log_processor = dict(by_epoch=True)
+train_cfg = dict(max_epochs=25)
 benchmark = dict(
     protocol='local-global-demo-linear-25e',
     dataset='mmdense demo rooms',

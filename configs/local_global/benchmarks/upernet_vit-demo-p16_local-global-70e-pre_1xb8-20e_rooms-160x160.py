@@ -4,7 +4,7 @@ _base_ = [
     '../../_base_/models/vit-small-p16_upernet-seg.py',
     '../../_base_/datasets/rooms_semantic.py',
     '../../_base_/schedules/rooms_adamw_b8.py',
-    '../../_base_/seg_runtime.py',
+    '../../_base_/rooms_seg_runtime.py',
 ]
 
 model = dict(
@@ -28,33 +28,6 @@ model = dict(
     auxiliary_head=dict(in_channels=192, channels=64, num_classes=13),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-2,
-        by_epoch=True,
-        begin=0,
-        end=1,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='PolyLR',
-        power=1.0,
-        eta_min=0.0,
-        by_epoch=True,
-        begin=1,
-        end=20,
-        convert_to_iter_based=True,
-    ),
-]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=5)
-default_hooks = dict(
-    logger=dict(interval=5),
-    checkpoint=dict(
-        by_epoch=True, interval=5, max_keep_ckpts=2, save_best=None
-    ),
-)
-log_processor = dict(by_epoch=True)
 benchmark = dict(
     protocol='local-global-demo-upernet-20e',
     dataset='mmdense demo rooms',
