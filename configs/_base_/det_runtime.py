@@ -10,6 +10,8 @@ default_hooks = dict(
     ),
     visualization=dict(type='mmdet.DetVisualizationHook'),
 )
+# images of many sizes: no tuning of convolutions for each of them
+env_cfg = dict(cudnn_benchmark=False)
 visualizer = dict(
     type='mmdet.DetLocalVisualizer',
     vis_backends=[dict(type='LocalVisBackend')],

@@ -21,6 +21,8 @@ _DEPTH = {
 _DETECTION_KINDS = {'bbox': 'bbox', 'segm': 'mask'}
 # of mmdet's VOCMetric (boxes) and CityScapesMetric (masks)
 _SHORT_DETECTION = {
+    # at its only threshold, 0.5; the metric rounds its AP50 to three digits
+    'pascal_voc/mAP': 'bbox_AP50',
     'pascal_voc/AP50': 'bbox_AP50',
     'pascal_voc/AP75': 'bbox_AP75',
     'cityscapes/mAP': 'mask_AP',

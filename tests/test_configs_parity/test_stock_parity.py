@@ -289,6 +289,13 @@ SEMANTIC_FPN_SCHEDULE: Differences = {
     'optim_wrapper.clip_grad': (None, NONE),
     'optim_wrapper.optimizer.lr': (0.01, 6e-5),
     'optim_wrapper.optimizer.weight_decay': (0.0005, 0.01),
+    'optim_wrapper.paramwise_cfg.norm_decay_mult': (NONE, 0.0),
+    'optim_wrapper.paramwise_cfg.custom_keys.pos_embed.decay_mult': (
+        *(NONE, 0.0),
+    ),
+    'optim_wrapper.paramwise_cfg.custom_keys.cls_token.decay_mult': (
+        *(NONE, 0.0),
+    ),
     'param_scheduler.0.type': ('PolyLR', 'LinearLR'),
     'param_scheduler.0.end': (160000, 1500),
     'param_scheduler.0.start_factor': (NONE, 1e-6),

@@ -43,7 +43,7 @@ def test_names__of_voc_and_cityscapes():
         }
     )
     assert found.values == {
-        'bbox_AP50': 81.6,
+        'bbox_AP50': 81.57,
         'mask_AP': 38.0,
         'mask_AP50': 60.0,
     }

@@ -25,6 +25,10 @@ MODELS = {
         'local_global/benchmarks/upernet_vit-small-p16_'
         'local-global-300e-pre_8xb2-64e_ade20k-512x512'
     ),
+    'mmseg-fpn-vit': (
+        'selfpatch/benchmarks/semantic-fpn_vit-small-p16_'
+        'dino-300e-pre_8xb4-40k_ade20k-512x512'
+    ),
     'mmseg-swin': (
         'semcl/benchmarks/upernet_swin-tiny-w7_'
         'in22k-pre_8xb2-160k_ade20k-512x512'

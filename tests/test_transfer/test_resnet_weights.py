@@ -192,6 +192,21 @@ def _files(q, k):
                 'module.prototypes.weight': torch.zeros(30, 4),
             },
         ),
+        'vissl': (
+            'vissl',
+            'student',
+            {
+                'phase': 199,
+                'classy_state_dict': {
+                    'base_model': {
+                        'model': {
+                            'trunk': _below('_feature_blocks.', q),
+                            'heads': _linear('0.clf', 2),
+                        }
+                    }
+                },
+            },
+        ),
         'densecl': ('backbone', 'single', {'state_dict': dict(q)}),
         'densecl-training': ('densecl', 'student', {'state_dict': old}),
         'mocov2-mmselfsup': ('moco', 'student', {'state_dict': new}),
@@ -228,6 +243,7 @@ FILES = [
     'moco-v2',
     'moco-v3',
     'swav',
+    'vissl',
     'densecl',
     'densecl-training',
     'mocov2-mmselfsup',
@@ -308,7 +324,9 @@ def _cfg(path):
 
 
 @pytest.mark.parametrize('package', PACKAGES)
-@pytest.mark.parametrize('name', ['moco-v2', 'swav', 'resim-detectron2'])
+@pytest.mark.parametrize(
+    'name', ['moco-v2', 'swav', 'vissl', 'resim-detectron2']
+)
 def test_pretrained__every_weight_and_statistic(
     tmp_path, names, files, package, name
 ):

@@ -21,6 +21,8 @@ model = dict(
         patch_size=16,
         out_type='featmap',
         out_indices=[3, 5, 7, 11],
+        # raw outputs, as BEiT's UPerNet takes them
+        final_norm=False,
         init_cfg=dict(type='mmdense.Pretrained', checkpoint=None),
     ),
     neck=dict(

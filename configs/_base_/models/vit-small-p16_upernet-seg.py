@@ -19,6 +19,8 @@ model = dict(
         patch_size=16,
         out_type='featmap',
         out_indices=[3, 5, 7, 11],
+        # raw outputs, as BEiT's UPerNet takes them
+        final_norm=False,
         drop_path_rate=0.1,
         interpolate_mode='bicubic',
         init_cfg=dict(type='mmdense.Pretrained', checkpoint=None),

@@ -6,6 +6,14 @@ optim_wrapper = dict(
     optimizer=dict(
         type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01
     ),
+    # the official list misses the norms, whose names differ from its key
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        custom_keys={
+            'pos_embed': dict(decay_mult=0.0),
+            'cls_token': dict(decay_mult=0.0),
+        },
+    ),
 )
 # The warm-up multiplies a polynomial that starts at 0, as in mmcv 1.
 param_scheduler = [

@@ -14,7 +14,7 @@ model = dict(
 )
 train_dataloader = dict(batch_size=1)
 benchmark = dict(
-    protocol='selfpatch-coco-mask-rcnn-1x',
+    protocol='selfpatch-coco-mask-rcnn-1x-swin',
     dataset='COCO 2017',
     split='val2017',
     pretraining=dict(

@@ -5,13 +5,17 @@ _base_ = [
 model = dict(
     backbone=dict(
         with_cls_token=True,
-        init_cfg=dict(checkpoint='work_dirs/exports/dino_vit-small-p16.pth'),
+        init_cfg=dict(
+            checkpoint='checkpoints/model_final_checkpoint_phase299.torch'
+        ),
     ),
 )
 benchmark = dict(
     pretraining=dict(
+        _delete_=True,
         method='DINO',
         epochs=300,
-        config='dino_vit-small-p16_8xb128-amp-coslr-300e_in1k',
+        data='ImageNet-1k',
+        weights='dino-300e_vit-small-p16',
     )
 )

@@ -15,7 +15,7 @@ model = dict(
 train_dataloader = dict(batch_size=4)
 default_hooks = dict(checkpoint=dict(interval=4000))
 benchmark = dict(
-    protocol='selfpatch-ade20k-semantic-fpn-40k',
+    protocol='selfpatch-ade20k-semantic-fpn-40k-resnet50',
     dataset='ADE20K',
     split='val',
     pretraining=dict(

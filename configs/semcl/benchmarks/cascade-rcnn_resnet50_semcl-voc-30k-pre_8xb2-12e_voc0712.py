@@ -10,7 +10,7 @@ model = dict(
         init_cfg=dict(checkpoint='work_dirs/exports/semcl-voc_resnet50.pth'),
     ),
 )
-default_hooks = dict(checkpoint=dict(save_best='pascal_voc/AP50'))
+default_hooks = dict(checkpoint=dict(save_best='pascal_voc/mAP'))
 benchmark = dict(
     protocol='semcl-voc0712-cascade-rcnn-12e-sgd',
     dataset='VOC2007',

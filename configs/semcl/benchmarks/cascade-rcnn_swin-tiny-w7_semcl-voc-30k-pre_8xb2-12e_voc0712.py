@@ -12,7 +12,7 @@ model = dict(
         ),
     ),
 )
-default_hooks = dict(checkpoint=dict(save_best='pascal_voc/AP50'))
+default_hooks = dict(checkpoint=dict(save_best='pascal_voc/mAP'))
 benchmark = dict(
     protocol='semcl-voc0712-cascade-rcnn-12e-adamw',
     dataset='VOC2007',

@@ -232,9 +232,10 @@ class Pretrained:
     """Initialise a backbone from a checkpoint of any supported layout.
 
     Unlike the stock ``Pretrained`` it knows the files of DINO, SelfPatch,
-    MoCo v3, SemCL, MoBY, timm, DeiT, official Swin and mmengine runners,
-    resizes position embeddings and relative-position tables, prints what
-    was matched, and stops when too little was.
+    MoCo v1 to v3, SemCL, MoBY, DenseCL, ReSim, DetCo, SwAV, timm, DeiT,
+    torchvision, official Swin and mmengine runners, resizes position
+    embeddings and relative-position tables, prints what was matched, and
+    stops when too little was.
 
     Example:
         ``backbone=dict(type='mmdense.VisionTransformer', ...,

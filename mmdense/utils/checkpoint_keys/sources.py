@@ -13,6 +13,8 @@ from .layouts import CheckpointKeyError, StateDict, detect_layout
 _WRAPPER = re.compile(r'(^|\.)(?:module|_orig_mod)\.')
 # what torch has a type for
 _NUMBERS = ('float16', 'float32', 'float64', 'int32', 'int64', 'uint8')
+# where VISSL keeps the trained network
+_VISSL = ('classy_state_dict', 'base_model', 'model', 'trunk')
 _CONTAINERS = ('state_dict', 'model', 'model_state', 'net', 'params')
 
 # A backbone is where the parameters of its first blocks are.
@@ -44,6 +46,7 @@ class BackboneSource:
         kind (str): What wrote the file: ``'dino'``, ``'selfpatch'``,
             ``'moby'`` (official or ours), ``'mocov3'``, ``'semcl'``,
             ``'moco'`` (v1, v2), ``'densecl'``, ``'resim'``, ``'swav'``,
+            ``'vissl'`` (any method),
             ``'mmengine'`` (a runner of another method), ``'mmdense'`` (an
             export), ``'dpt'`` or ``'backbone'`` (nothing else in the file,
             or nothing that tells).
@@ -109,7 +112,7 @@ def flat_tensors(checkpoint: Any) -> Tuple[StateDict, str]:
         Tuple[Dict[str, Tensor], str]: Entries, those of ``student`` and
         ``teacher`` behind ``'student.'`` and ``'teacher.'``; and the name of
         the container: ``'student/teacher'``, ``'state_dict'``, ``'model'``,
-        ... or ``''``.
+        ``'classy_state_dict'``, ... or ``''``.
 
     Raises:
         CheckpointKeyError: If it holds no tensors where they usually are.
@@ -127,6 +130,11 @@ def flat_tensors(checkpoint: Any) -> Tuple[StateDict, str]:
             for key, value in state.items()
         }
         return flat, 'student/teacher'
+    nested: Any = checkpoint
+    for name in _VISSL:
+        nested = nested.get(name) if isinstance(nested, Mapping) else None
+    if nested:
+        return tensors_of(nested), _VISSL[0]
     for name in _CONTAINERS:
         state = tensors_of(checkpoint.get(name))
         if state:
@@ -154,6 +162,8 @@ def _kind(state: StateDict, container: str, checkpoint: Any) -> str:
 
     if has('ca_head.') or has('method.backbone.'):
         return 'selfpatch'
+    if container == _VISSL[0]:
+        return 'vissl'
     if container == 'student/teacher' or has('.last_layer.'):
         return 'dino'
     if has('queue1') and (has('encoder_k.') or has('loss_module.')):
@@ -267,7 +277,7 @@ def extract_backbone(
     """Find the backbone in a loaded checkpoint.
 
     Knows the files of DINO, SelfPatch, MoCo v1 to v3, SemCL, MoBY, DenseCL,
-    ReSim (also as converted for detectron2), DetCo, SwAV, DeiT, timm,
+    ReSim (also as converted for detectron2), DetCo, SwAV, VISSL, DeiT, timm,
     official Swin, torchvision, DPT, of mmengine runners (also momentum
     branches, ``EMAHook`` and the methods of this package) and of this
     package's export.
