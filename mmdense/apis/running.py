@@ -16,6 +16,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..engine.optimizers import OptimWrapper
 from ..utils.checkpoint import TRUST_VARIABLE
+from ..utils.data_settings import inner_datasets
 from ..utils.errors import UserError
 from .config_check import ConfigError, check_config
 
@@ -334,10 +335,8 @@ def use_tta(cfg: Config) -> None:
         if key not in cfg:
             raise ConfigError(f'--tta needs {key} in the config.')
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    dataset.pipeline = deepcopy(cfg.tta_pipeline)
+    for dataset in inner_datasets(cfg.test_dataloader.dataset):
+        dataset['pipeline'] = deepcopy(cfg.tta_pipeline)
 
 
 def set_visualization(

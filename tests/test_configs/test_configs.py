@@ -111,10 +111,13 @@ def test_config__means_what_its_name_says(path):
     assert name_problems(path, _read(path)) == []
 
 
+PRIMARY_METRICS = (
+    *('mIoU', 'coco/bbox_mAP', 'pascal_voc/mAP', 'depth/abs_rel'),
+)
 # numbers that do not change what is built
 _VALUES = {
     *('lr', 'weight_decay', 'drop_path_rate', 'mean', 'std', 'num_classes'),
-    *('test_cfg', 'ann_file', 'init_cfg', 'outfile_prefix', '_scope_'),
+    *('ann_file', 'init_cfg', 'outfile_prefix', '_scope_'),
 }
 
 
@@ -144,8 +147,47 @@ every_recipe = pytest.mark.parametrize(
 )
 
 
-def test_recipes__baselines_share_that_of_the_method():
-    assert len(RECIPES) < 0.8 * len(CONFIGS)
+def _base_of(path):
+    """Config of the same folder that a config inherits from."""
+    text = path.read_text(encoding='utf-8')
+    found = re.search(r"'(\./[^']+\.py)'", text)
+    return path.parent / found[1] if found else None
+
+
+def _flat(node, prefix=''):
+    if not isinstance(node, dict):
+        return {prefix: node}
+    found = {}
+    for key, value in node.items():
+        found.update(_flat(value, f'{prefix}.{key}' if prefix else key))
+    return found
+
+
+# what a baseline may change: where it starts, what its weights expect
+_BASELINE = re.compile(
+    r'benchmark\.pretraining\.|model\.backbone\.(init_cfg\.|with_cls_token$|'
+    r'arch$)|(model\.)?data_preprocessor\.(mean|std)$'
+)
+BASELINES = [
+    path
+    for path in CONFIGS
+    if '_rooms-' not in path.name
+    and re.search(r"weights='", path.read_text(encoding='utf-8'))
+    and _base_of(path)
+]
+
+
+@pytest.mark.parametrize('path', BASELINES, ids=lambda path: path.stem)
+def test_baseline__changes_the_start_alone(path):
+    _need_toolboxes(path)
+    own, base = (_flat(_read(p).to_dict()) for p in (path, _base_of(path)))
+    changed = {k for k in {*own, *base} if own.get(k) != base.get(k)}
+    assert changed
+    assert [k for k in sorted(changed) if not _BASELINE.match(k)] == []
+
+
+def test_baselines__there_are_some():
+    assert len(BASELINES) > 30
 
 
 @every_recipe
@@ -175,12 +217,14 @@ def test_recipe__trains_two_tiny_steps_and_evaluates_one(path, tmp_path):
     moved = [
         k for k, v in model.named_parameters() if not torch.equal(v, before[k])
     ]
-    assert moved
+    parts = {'backbone.' in name for name in moved}
+    assert parts == {True, False}, 'the backbone or what is on it stood still'
     if hasattr(model, 'after_step'):
         assert [k for k in moved if 'teacher.' in k], 'the teacher stood still'
     if cfg.get('val_evaluator') is not None:
         metrics = evaluation_step(model, batch, cfg, tmp_path)
-        assert metrics
+        (value,) = [metrics[k] for k in PRIMARY_METRICS if k in metrics]
+        assert math.isfinite(value) and value >= 0
 
 
 METAFILES = sorted(FOLDER.rglob('metafile.yml'))

@@ -1,10 +1,11 @@
 """Names of configs against data, schedule and starting weights."""
 
 import math
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine.config import Config
 
+from ...utils.data_settings import inner_datasets
 from .grammar import ConfigName, split_origin
 
 # images of data sets whose schedules count iterations and are named in epochs
@@ -24,16 +25,6 @@ _DATASETS = {
 _Size = Tuple[int, int]
 
 
-def _data_sets(dataset: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
-    """Data sets inside wrappers that repeat or concatenate."""
-    inner = dataset.get('dataset', dataset.get('datasets'))
-    if inner is None:
-        yield dataset
-    for part in inner if isinstance(inner, list) else [inner]:
-        if part is not None:
-            yield from _data_sets(part)
-
-
 def _repeats(dataset: Dict[str, Any]) -> int:
     if 'dataset' not in dataset:
         return 1
@@ -51,7 +42,7 @@ def training_size(cfg: Config) -> Optional[_Size]:
         transform that fixes a size; None if there is no such transform.
     """
     size: Optional[_Size] = None
-    data = next(_data_sets(cfg.train_dataloader.dataset))
+    data = inner_datasets(cfg.train_dataloader.dataset)[0]
     for step in data.get('pipeline') or []:
         kind = step['type'].rsplit('.', 1)[-1]
         if kind == 'MultiViewCrops':
@@ -70,7 +61,7 @@ def training_size(cfg: Config) -> Optional[_Size]:
 
 def _fitted_size(cfg: Config) -> Optional[_Size]:
     """What images of the expected shape get from a resize to fit."""
-    data = next(_data_sets(cfg.train_dataloader.dataset))
+    data = inner_datasets(cfg.train_dataloader.dataset)[0]
     for step in data.get('pipeline') or []:
         if step['type'].endswith('Resize') and step.get('keep_ratio'):
             if 'scale' in step:
@@ -134,7 +125,7 @@ def _data_problems(cfg: Config, name: ConfigName) -> List[str]:
             problems.append(
                 f'{name.data}: teach this data to testing/config_names/'
             )
-        for data in _data_sets(cfg.train_dataloader.dataset):
+        for data in inner_datasets(cfg.train_dataloader.dataset):
             where = f'{data["type"]} {data.get("data_root")}'
             if word and word not in where:
                 problems.append(f'{name.data} reads {where}')
