@@ -398,8 +398,8 @@ COCO_DEFECTS = {
     ),
     'no area': (
         lambda r: _part(r, lambda d: d['annotations'][2].pop('area')),
-        'broken json',
-        ["an entry of 'annotations' lacks one of", "'area'"],
+        'broken entry',
+        ["1 of 6 entries of 'annotations'", "[2] (id 3): no 'area'"],
     ),
     'unknown category': (
         lambda r: _part(

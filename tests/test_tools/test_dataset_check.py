@@ -69,6 +69,12 @@ def test_check__problems_end_with_one(check, monkeypatch, capsys, tmp_path):
         (['rooms', '--sample', '0'], 'at least 1'),
         (['rooms', '--json', 'demo/data/rooms/x.json'], 'in the data set'),
         (['rooms', '--task', 'pretraining'], "no task 'pretraining'"),
+        (['rooms', '--json', ''], 'is no file'),
+        (['rooms', '--json', 'configs'], "'configs' is no file"),
+        (['rooms', '--json', 'setup.py/report.json'], 'cannot be written'),
+        (['rooms', '--json', '/proc/none/x.json'], 'cannot be written'),
+        (['segmentation', '--num-classes', '0'], 'at least 1'),
+        (['segmentation', '--image-suffix', ''], 'may not be empty'),
         (['rooms', '--sample', '3', '--full'], 'not allowed with'),
     ],
 )
@@ -78,6 +84,7 @@ def test_check__wrong_calls_end_with_two(
     code, text = check(monkeypatch, capsys, *words)
     assert code == 2
     assert message in text.err
+    assert 'files opened' not in text.out
     assert not (ROOT / 'demo/data/rooms/x.json').exists()
 
 
@@ -132,6 +139,73 @@ def test_check__list_draws_every_layout(check, monkeypatch, capsys):
     code, one = check(monkeypatch, capsys, 'voc0712', '--list')
     assert code == 0
     assert one.out.strip() in text.out
+    code, own = check(
+        *(monkeypatch, capsys, 'segmentation', '--list'),
+        *('--labels', 'masks', '--num-classes', '7'),
+    )
+    assert code == 0
+    assert 'masks' in own.out
+    assert '0 to 6 and 255' in own.out
+
+
+def test_check__report_on_a_full_disk(check, monkeypatch, capsys):
+    if not os.path.exists('/dev/full'):
+        pytest.skip('no /dev/full')
+    words = ['rooms', '--split', 'val', '--sample', '1']
+    code, text = check(monkeypatch, capsys, *words, '--json', '/dev/full')
+    assert code == 2
+    assert 'cannot be written' in text.err
+    # what was found is not lost
+    assert 'rooms: fine' in text.out
+
+
+def test_check__report_over_an_older_one(check, monkeypatch, capsys, tmp_path):
+    path = tmp_path / 'report.json'
+    path.write_text('old')
+    words = ['rooms', '--split', 'val', '--sample', '1', '--json', path]
+    code, _ = check(monkeypatch, capsys, *words)
+    assert code == 0
+    assert json.loads(path.read_text())['ok'] is True
+
+
+def test_check__subset_is_of_the_same_categories(
+    check, monkeypatch, capsys, tmp_path
+):
+    rooms = ROOT / 'demo' / 'data' / 'rooms'
+    (tmp_path / 'annotations').mkdir()
+    os.symlink(
+        rooms / 'annotations' / 'instances_val.json',
+        tmp_path / 'annotations' / 'instances_val2017.json',
+    )
+    os.symlink(rooms / 'val', tmp_path / 'val2017')
+    words = ['coco', tmp_path, '--split', 'val', '--task', 'detection']
+    code, text = check(
+        monkeypatch, capsys, *words, '--subset', '--sample', '2'
+    )
+    assert code == 1
+    assert '10 categories instead of 80' in text.out
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='names are bytes there')
+@pytest.mark.parametrize('encoding', ['utf-8', 'ascii'])
+def test_check__names_that_the_terminal_cannot_show(encoding, tmp_path):
+    for name in (b'\xff.jpg', 'ü.jpg'.encode()):
+        with open(os.path.join(os.fsencode(tmp_path), name), 'wb'):
+            pass
+    result = subprocess.run(
+        [sys.executable, str(SCRIPT), 'folder', str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        env={
+            **os.environ,
+            'PYTHONPATH': str(ROOT),
+            'PYTHONIOENCODING': encoding,
+        },
+    )
+    assert result.returncode == 1
+    assert b'Traceback' not in result.stderr
+    assert b'2 of 2 opened images' in result.stdout
+    assert b'\\udcff.jpg: not a picture' in result.stdout
 
 
 def test_docs__show_the_layouts_as_they_are(check, monkeypatch, capsys):

@@ -47,7 +47,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--subset',
         action='store_true',
-        help='a part of the data set will do: compare no counts',
+        help='a part of the data set will do: compare no counts but those '
+        'of categories',
     )
     parser.add_argument('--workers', type=int, default=4, help='threads')
     parser.add_argument('--json', metavar='FILE', help='write the report')
@@ -72,7 +73,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def choose_layout(args: argparse.Namespace) -> layouts.Layout:
-    if args.dataset != 'segmentation':
+    if args.dataset.lower() != 'segmentation':
         return layouts.get_layout(args.dataset)
     return layouts.segmentation_layout(
         args.images,
@@ -85,20 +86,52 @@ def choose_layout(args: argparse.Namespace) -> layouts.Layout:
     )
 
 
-def refuse_inside(path: str, root: str) -> None:
-    inside = os.path.realpath(root) + os.sep
+def prepare_report(path: str, root: str) -> None:
+    """Refuse a file that cannot be written, before the long run."""
+    inside = os.path.join(os.path.realpath(root), '')
     if os.path.realpath(path).startswith(inside):
         raise UserValueError(
             f'--json {path} lies in the data set, where nothing is written. '
             'Choose another folder.'
         )
+    if not path or os.path.isdir(path):
+        raise UserValueError(
+            f'--json {path!r} is no file. Give one, as in report.json.'
+        )
+    if os.path.exists(path):
+        if not os.access(path, os.W_OK):
+            raise UserValueError(f'--json {path} is read-only.')
+        return
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with open(path, 'x'):
+            pass
+        os.remove(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: str, error: OSError) -> UserValueError:
+    return UserValueError(
+        f'--json {path} cannot be written: {error}. Choose another file.'
+    )
+
+
+def write_report(path: str, report: layouts.Report) -> None:
+    try:
+        with open(path, 'w', encoding='utf-8') as file:
+            json.dump(report.to_dict(), file, indent=1)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 @exit_on_user_error
 def main() -> int:
     args = parse_args()
+    # names of files need not be of the terminal's characters
+    sys.stdout.reconfigure(errors='backslashreplace')
     if args.list:
-        chosen = [layouts.get_layout(args.dataset)] if args.dataset else None
+        chosen = [choose_layout(args)] if args.dataset else None
         render = dict(text=layouts.as_text, markdown=layouts.as_markdown)
         print(render[args.format](chosen or layouts.LAYOUTS.values()), end='')
         if args.format == 'text':
@@ -116,8 +149,8 @@ def main() -> int:
     if args.sample < 1:
         raise UserValueError(f'--sample {args.sample}: give at least 1.')
     root = args.root or layout.root
-    if args.json:
-        refuse_inside(args.json, root)
+    if args.json is not None:
+        prepare_report(args.json, root)
     report = layouts.check_dataset(
         layout,
         root,
@@ -129,10 +162,8 @@ def main() -> int:
         progress=args.full or sys.stderr.isatty(),
     )
     print('\n'.join(report.lines()))
-    if args.json:
-        os.makedirs(os.path.dirname(os.path.abspath(args.json)), exist_ok=True)
-        with open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(report.to_dict(), file, indent=1)
+    if args.json is not None:
+        write_report(args.json, report)
     return 0 if report.ok else 1
 
 

@@ -1,7 +1,6 @@
 """Boxes and sizes that annotations give, whatever their format."""
 
-import math
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Tuple
 
 from .context import RARE, Context
 from .parts import Part
@@ -16,7 +15,7 @@ def check_corners(
     context: Context,
     part: Part,
     where: str,
-    boxes: Iterable[Tuple[object, Optional[Corners], Tuple[int, int]]],
+    boxes: Iterable[Tuple[str, Corners, Tuple[int, int]]],
 ) -> None:
     """Check that boxes are boxes and lie in their images.
 
@@ -25,17 +24,13 @@ def check_corners(
         part (Part): What is checked.
         where (str): File or folder of the boxes.
         boxes (Iterable[tuple]): Name for messages; left, top, right and
-            bottom in pixels, None if that cannot be read; height and width
-            of the image.
+            bottom in pixels, finite; height and width of the image.
     """
     broken: List[str] = []
     outside: List[str] = []
     total = 0
     for name, box, (height, width) in boxes:
         total += 1
-        if box is None or not all(math.isfinite(x) for x in box):
-            broken.append(f'{name}: no box')
-            continue
         left, top, right, bottom = box
         if right <= left or bottom <= top:
             broken.append(f'{name}: {box}')

@@ -11,9 +11,7 @@ from .context import Context
 from .masks import MaskError, check_mask
 from .parts import IMAGE_SUFFIXES, CocoFile
 from .pictures import read_picture
-
-# what readers take from every annotation
-_FIELDS = ('id', 'image_id', 'category_id', 'bbox', 'area')
+from .rows import NEEDED, broken_entries
 
 
 def check_coco(context: Context, part: CocoFile) -> None:
@@ -36,9 +34,13 @@ def check_coco(context: Context, part: CocoFile) -> None:
         ('images', len(data['images']), part.count),
         ('annotated', len(annotated & images.keys()), part.annotated),
         ('instances', len(notes), part.instances),
-        ('categories', len(data['categories']), part.categories),
     ):
         context.count(part, what, found, published, where)
+    kinds = len(data['categories'])
+    context.same(part, 'categories', kinds, part.categories, where)
+    if not images:
+        text = 'The file lists no image.'
+        context.say('error', 'empty', part, where, text)
     for what, rows in (('images', data['images']), ('annotations', notes)):
         twice = [i for i, n in Counter(r['id'] for r in rows).items() if n > 1]
         if twice:
@@ -71,45 +73,44 @@ def _size(image: Dict[str, Any]) -> Tuple[int, int]:
     return image['height'], image['width']
 
 
-def _corners(box: Any) -> Optional[Corners]:
-    try:
-        x, y, width, height = (float(value) for value in box)
-    except (TypeError, ValueError):
-        return None
+def _corners(box: List[float]) -> Corners:
+    x, y, width, height = (float(value) for value in box)
     return x, y, x + width, y + height
 
 
 def _load(context: Context, part: CocoFile) -> Optional[Dict[str, Any]]:
-    """Read the file; says why if it is no annotation file."""
+    """Read the file; says why if readers could not use it."""
+    problem = ''
     try:
         with open(context.path(part.file), encoding='utf-8') as file:
             data = json.load(file)
-        problem = ''
-        for key, needed in (
-            ('images', ('id', 'file_name', 'height', 'width')),
-            ('annotations', _FIELDS),
-            ('categories', ('id', 'name')),
-        ):
-            rows = data.get(key)
-            if not isinstance(rows, list):
-                problem = f'there is no list {key!r} in it'
-            elif any(field not in row for row in rows for field in needed):
-                problem = f'an entry of {key!r} lacks one of {needed}'
-            if problem:
-                break
-    except (ValueError, AttributeError, TypeError) as error:
+    except OSError as error:
+        problem = f'it cannot be read ({error.strerror})'
+    except (ValueError, RecursionError) as error:
         problem = f'it is cut or no json ({error})'
-    if not problem:
-        return data
-    context.say(
-        'error',
-        'broken json',
-        part,
-        part.file,
-        f'The annotation file cannot be used: {problem}.',
-        'Make or fetch it again.',
-    )
-    return None
+    else:
+        if not isinstance(data, dict):
+            problem = f'it holds a {type(data).__name__} instead of lists'
+            problem += f' under the names {", ".join(NEEDED)}'
+        else:
+            lacking = [k for k in NEEDED if not isinstance(data.get(k), list)]
+            if lacking:
+                problem = f'there is no list {lacking[0]!r} in it'
+    fix = 'Make or fetch it again.'
+    where = part.file
+    if problem:
+        text = f'The annotation file cannot be used: {problem}.'
+        context.say('error', 'broken json', part, where, text, fix)
+        return None
+    fine = True
+    for key in NEEDED:
+        broken = broken_entries(data[key], key)
+        if broken:
+            fine = False
+            text = f'{len(broken):,} of {len(data[key]):,} entries of {key!r}'
+            text += ' cannot be used; nothing else of the file was checked.'
+            context.say('error', 'broken entry', part, where, text, '', broken)
+    return data if fine else None
 
 
 def _check_files(

@@ -1,5 +1,7 @@
 """Check HDF5 files with an image and a depth map."""
 
+import numpy as np
+
 from .check_images import listing_of, present
 from .context import Context
 from .parts import H5Folder
@@ -56,9 +58,16 @@ def _problem(path: str) -> str:
         with h5py.File(path, 'r') as file:
             if 'rgb' not in file or 'depth' not in file:
                 return f'holds {sorted(file)} instead of rgb and depth'
-            rgb, depth = file['rgb'][()], file['depth'][()]
-    except (OSError, RuntimeError) as error:
+            for key in ('rgb', 'depth'):
+                kind = getattr(file[key], 'dtype', np.dtype(object)).kind
+                if kind not in 'iuf':
+                    return f'{key} is no array of numbers'
+            rgb = np.asarray(file['rgb'][()])
+            depth = np.asarray(file['depth'][()])
+    except Exception as error:  # the library raises whatever it meets
         return f'cannot be read ({error})'
+    if depth.ndim != 2:
+        return f'depth {depth.shape}'
     if rgb.dtype != 'uint8' or rgb.shape != (3, *depth.shape):
         return f'rgb {rgb.shape} {rgb.dtype}, depth {depth.shape}'
     return '' if (depth > 0).any() else 'no depth in it'

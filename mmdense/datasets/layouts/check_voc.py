@@ -1,5 +1,6 @@
 """Check lists of names with images and XML files."""
 
+import math
 from typing import Any, Dict, List, Tuple
 from xml.etree import ElementTree
 
@@ -8,6 +9,9 @@ from .common import broken_pictures, listing_of, present, read_names
 from .context import Context
 from .parts import VocList
 from .pictures import Picture, read_picture
+
+# LookupError: encodings that nobody knows
+_UNREADABLE = (ElementTree.ParseError, ValueError, OSError, LookupError)
 
 
 def check_voc(context: Context, part: VocList) -> None:
@@ -60,7 +64,7 @@ def _check_xml(
     for name, path in paths.items():
         try:
             size, rows = _read_xml(path)
-        except (ElementTree.ParseError, ValueError, OSError) as error:
+        except _UNREADABLE as error:
             broken.append(f'{name}.xml: {error}')
             continue
         sizes[name] = size
@@ -95,7 +99,10 @@ def _read_xml(path: str) -> Tuple[Tuple[int, int], List[Tuple[str, tuple]]]:
         text = None if node is None else node.findtext(key)
         if text is None:
             raise ValueError(f'no <{key}>')
-        return float(text)
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError(f'<{key}> is {text}')
+        return value
 
     size = root.find('size')
     height, width = int(number(size, 'height')), int(number(size, 'width'))
@@ -105,5 +112,8 @@ def _read_xml(path: str) -> Tuple[Tuple[int, int], List[Tuple[str, tuple]]]:
         corners = tuple(
             number(box, key) for key in ('xmin', 'ymin', 'xmax', 'ymax')
         )
-        rows.append((str(item.findtext('name')).strip(), corners))
+        kind = item.findtext('name')
+        if kind is None:
+            raise ValueError('no <name>')
+        rows.append((kind.strip(), corners))
     return (height, width), rows

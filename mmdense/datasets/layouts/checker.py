@@ -53,13 +53,16 @@ def get_layout(name: str) -> Layout:
         name (str): Name of a data set, in lower or upper case.
 
     Returns:
-        Layout: How it should lie on the disk.
+        Layout: How it should lie on the disk; for 'segmentation' own images
+        and label maps in the folders ``images`` and ``annotations``.
 
     Raises:
         UserValueError: If there is none; names near ones.
     """
     if name.lower() in LAYOUTS:
         return LAYOUTS[name.lower()]
+    if name.lower() == SEGMENTATION:
+        return segmentation_layout('images', 'annotations')
     names = [*LAYOUTS, SEGMENTATION]
     near = difflib.get_close_matches(name.lower(), names, 3, 0.4)
     hint = f' Nearest: {", ".join(near)}.' if near else ''
@@ -93,7 +96,19 @@ def segmentation_layout(
 
     Returns:
         Layout: With one part, ``pairs``, of the split 'all'.
+
+    Raises:
+        UserValueError: If there is no class, or a suffix is empty.
     """
+    if num_classes < 1:
+        raise UserValueError(
+            f'{num_classes} classes: label maps need at least 1.'
+        )
+    if not image_suffix or not label_suffix:
+        raise UserValueError(
+            'The suffixes of images and label maps are the ends of their '
+            'names and may not be empty, as in .jpg and .png.'
+        )
     part = LabelPairs(
         key='pairs',
         split='all',
@@ -163,7 +178,8 @@ def check_dataset(
             to None, all.
         counts (str or Mapping[str, int]): 'published', 'any' (a part of the
             data set will do), or own numbers by 'part.what', as in
-            ``Report.counts``. Defaults to 'published'.
+            ``Report.counts``. Numbers of categories are compared in any
+            case. Defaults to 'published'.
         sample (int, optional): Files to open per part, evenly spaced; None
             for all. Defaults to 200.
         workers (int): Threads that open files. Defaults to 4.

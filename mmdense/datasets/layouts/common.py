@@ -132,8 +132,14 @@ def read_names(context: Context, part: Part, path: str) -> List[str]:
     Returns:
         List[str]: Names, each once, without blank lines.
     """
-    with open(context.path(path), encoding='utf-8', errors='replace') as file:
-        lines = file.read().splitlines()
+    full = context.path(path)
+    try:
+        with open(full, encoding='utf-8', errors='replace') as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        text = f'The list cannot be read: {error.strerror}.'
+        context.say('error', 'list format', part, path, text)
+        return []
     names = [line.strip() for line in lines if line.strip()]
     if any(line != line.strip() or not line for line in lines):
         context.say(

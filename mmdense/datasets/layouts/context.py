@@ -138,6 +138,40 @@ class Context:
                 'made without them.',
             )
 
+    def same(
+        self,
+        part: Part,
+        what: str,
+        found: int,
+        published: Optional[int],
+        where: str,
+    ) -> None:
+        """Compare a number that a part of the data set has as well.
+
+        Args:
+            part (Part): What is counted.
+            what (str): Word for it.
+            found (int): How many there are.
+            published (int, optional): How many there should be, whatever
+                ``counts`` says unless it gives this number.
+            where (str): File, relative to the root.
+        """
+        name = f'{part.key}.{what}'
+        expected = published
+        if not isinstance(self.counts, str):
+            expected = self.counts.get(name, published)
+        self.report.counts[name] = dict(found=found, expected=expected)
+        if expected is not None and found != expected:
+            self.say(
+                'error',
+                f'other {what}',
+                part,
+                where,
+                f'{found:,} {what} instead of {expected:,}: this file is of '
+                'another data set.',
+                how_to_get(self.layout, part.step),
+            )
+
     def missing(self, part: Part, path: str) -> None:
         """Say that a folder or file is not there."""
         kind = 'file' if path in part.files else 'folder'
@@ -145,9 +179,13 @@ class Context:
         full = self.path(path)
         if osp.islink(full):
             text = f'{path} is a link to something that is not there.'
+        if osp.exists(full):
+            other = 'folder' if kind == 'file' else 'file'
+            text = f'{path} should be a {kind} and is a {other}.'
         packed = archives_near(self.root, path)
         fix = how_to_get(self.layout, part.step)
-        elsewhere = find_elsewhere(self.root, path)
+        places = find_elsewhere(self.root, path)
+        elsewhere = [place for place in places if place != path]
         if elsewhere:
             text += f' It lies at {", ".join(elsewhere)}: move or link it.'
         elif packed:
@@ -189,15 +227,14 @@ class Context:
         opened = self.report.opened
         opened[part.key] = opened.get(part.key, 0) + len(items)
         results: List[Result] = []
-        with (
-            warnings.catch_warnings(),
-            ThreadPoolExecutor(max(1, self.workers)) as pool,
-        ):
+        with warnings.catch_warnings():
             # of pictures: odd EXIF entries, many pixels
             warnings.simplefilter('ignore')
-            for start in range(0, len(items), _CHUNK):
-                results += pool.map(function, items[start : start + _CHUNK])
-                self._show(part, len(results), len(items))
+            with ThreadPoolExecutor(max(1, self.workers)) as pool:
+                for start in range(0, len(items), _CHUNK):
+                    chunk = items[start : start + _CHUNK]
+                    results += pool.map(function, chunk)
+                    self._show(part, len(results), len(items))
         return results
 
     def _show(self, part: Part, done: int, total: int) -> None:

@@ -1,7 +1,8 @@
 """Masks of annotation files, decoded far enough to see that they fit."""
 
-import math
 from typing import Any, List
+
+from .rows import is_number
 
 
 class MaskError(ValueError):
@@ -67,21 +68,21 @@ def check_mask(segmentation: Any, height: int, width: int) -> None:
 
 
 def _check_runs(mask: dict, height: int, width: int) -> None:
-    counts = mask.get('counts')
-    if list(mask.get('size', [])) != [height, width]:
+    counts, total = mask.get('counts'), height * width
+    size = mask.get('size')
+    if size != [height, width] or not all(type(n) is int for n in size):
         raise MaskError(
-            f'size {mask.get("size")}, the image has {[height, width]}'
+            f'size {str(size)[:60]}, the image has {[height, width]}'
         )
     if isinstance(counts, str):
         counts = run_lengths(counts)
     if not isinstance(counts, list) or any(
-        not isinstance(count, int) or count < 0 for count in counts
+        type(n) is not int or not 0 <= n <= total for n in counts
     ):
         raise MaskError('counts are no run lengths')
-    if sum(counts) != height * width:
+    if sum(counts) != total:
         raise MaskError(
-            f'run lengths of {sum(counts)} pixels in an image of '
-            f'{height * width}'
+            f'run lengths of {sum(counts)} pixels in an image of {total}'
         )
     if sum(counts[1::2]) == 0:
         raise MaskError('no pixel in the mask')
@@ -92,8 +93,7 @@ def _check_polygons(polygons: list, height: int, width: int) -> None:
         raise MaskError('no polygon')
     for polygon in polygons:
         if not isinstance(polygon, list) or any(
-            not isinstance(x, (int, float)) or not math.isfinite(x)
-            for x in polygon
+            not is_number(x) for x in polygon
         ):
             raise MaskError('a polygon is no list of numbers')
         if len(polygon) < 6 or len(polygon) % 2:

@@ -80,10 +80,11 @@ def _read(path: str, values: bool) -> Picture:
 
 
 def _values(image: Image.Image) -> Optional[FrozenSet[int]]:
-    if image.mode in ('L', 'P', '1'):
+    if image.mode in ('L', 'P'):
         # a palette's indices, not its colours
         counts = image.histogram()
         return frozenset(i for i, count in enumerate(counts) if count)
-    if image.mode.startswith('I'):
-        return frozenset(np.unique(np.asarray(image)).tolist())
+    if image.mode == '1' or image.mode.startswith('I'):
+        # one bit: 0 and 1, where a histogram counts 0 and 255
+        return frozenset(np.unique(np.asarray(image).astype(int)).tolist())
     return None

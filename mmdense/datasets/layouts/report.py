@@ -129,7 +129,15 @@ class Report:
             f'{self.dataset}: {verdict} ({errors} error(s), '
             f'{warnings} warning(s))'
         )
-        return lines
+        return [_printable(line) for line in lines]
+
+
+def _printable(line: str) -> str:
+    """The line with line ends and bytes of odd names written out."""
+    return ''.join(
+        c if c.isprintable() else c.encode('unicode_escape').decode()
+        for c in line
+    )
 
 
 def first(names: Sequence[str]) -> Tuple[str, ...]:

@@ -3,7 +3,7 @@
 import os
 import os.path as osp
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Set, Tuple
 
 ARCHIVES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.7z', '.rar')
 
@@ -21,7 +21,6 @@ class Listing:
         archives (List[str]): Packed files.
         broken_links (List[str]): Links to nothing.
         unreadable (List[str]): Folders that may not be listed.
-        folders (List[str]): Folders below, relative to the folder.
         others (int): Further files.
     """
 
@@ -31,7 +30,6 @@ class Listing:
     archives: List[str] = field(default_factory=list)
     broken_links: List[str] = field(default_factory=list)
     unreadable: List[str] = field(default_factory=list)
-    folders: List[str] = field(default_factory=list)
     others: int = 0
 
 
@@ -77,11 +75,10 @@ def scan(
             name = f'{below}/{entry.name}' if below else entry.name
             if entry.name.startswith('.'):
                 listing.hidden.append(name)
-            elif entry.is_dir():
+            elif _is(entry.is_dir):
                 folders.append(name)
             else:
                 _take(listing, entry, name, suffixes, any_case)
-        listing.folders += folders
         if recursive:
             stack += reversed(folders)
     return listing
@@ -98,7 +95,7 @@ def _take(
     spelled = lower if any_case else name
     for suffix in suffixes:
         if spelled.endswith(suffix):
-            if not entry.is_file():
+            if not _is(entry.is_file):
                 listing.broken_links.append(name)
             else:
                 stem = name if any_case else name[: -len(suffix)]
@@ -127,15 +124,20 @@ def archives_near(root: str, path: str) -> List[str]:
     folder = path
     while True:
         full = osp.join(root, folder) if folder else root
-        if osp.isdir(full):
-            found += [
-                osp.join(folder, name)
-                for name in sorted(os.listdir(full))
-                if name.lower().endswith(ARCHIVES) and name[0] != '.'
-            ]
-        if not folder:
+        try:
+            names = sorted(os.listdir(full))
+        except OSError:
+            names = []
+        found += [
+            osp.join(folder, name)
+            for name in names
+            if name.lower().endswith(ARCHIVES) and name[0] != '.'
+        ]
+        above = osp.dirname(folder)
+        # the end of a path from the root of the disk is '/'
+        if above == folder:
             return found
-        folder = osp.dirname(folder)
+        folder = above
 
 
 def find_elsewhere(root: str, path: str) -> List[str]:
@@ -188,13 +190,20 @@ def better_roots(root: str, paths: Sequence[str]) -> List[str]:
     return sorted(found, key=lambda folder: -scores[folder])
 
 
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # a link to itself
+        return False
+
+
 def _subfolders(folder: str, most: int = 100) -> List[str]:
     try:
         with os.scandir(folder) as entries:
             names = sorted(
                 entry.path
                 for entry in entries
-                if entry.is_dir() and not entry.name.startswith('.')
+                if _is(entry.is_dir) and not entry.name.startswith('.')
             )
     except OSError:
         return []
