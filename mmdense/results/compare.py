@@ -1,15 +1,28 @@
 """Published numbers beside measured ones."""
 
 import statistics
-from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from collections import Counter
+from pathlib import PurePosixPath
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
-from .config_hash import initial_weights
+from .config_hash import initial_weights, train_data
 from .metric_names import ALIASES, convert
 from .published import PublishedRow, lines
 from .quoted import quoted_reason
 from .rows import RunRow
 from .zoo import Zoo, ZooConfig
+
+# end of a note on a metric
+NOT_FINITE = ' not finite'
 
 
 class Measured(NamedTuple):
@@ -58,8 +71,66 @@ class Result(NamedTuple):
     notes: List[str]
 
 
+def total_images(facts: Dict[str, Any]) -> Optional[int]:
+    """Images of an optimiser step, from ``RunRow.training``.
+
+    Args:
+        facts (dict): Counts; ``accumulative_counts`` is 1 if unknown.
+
+    Returns:
+        int or None: None if processes or their batch are unknown.
+    """
+    processes, batch = facts.get('world_size'), facts.get('batch_size')
+    if not processes or not batch:
+        return None
+    return processes * batch * (facts.get('accumulative_counts') or 1)
+
+
+def _name(path: str) -> str:
+    return PurePosixPath(path.replace('\\', '/')).name
+
+
+def _source(found: Any) -> Dict[str, Any]:
+    """``benchmark.pretraining`` as plain values, without its file."""
+    return {
+        key: value
+        for key, value in (found or {}).items()
+        if key != 'checkpoint' and not str(key).startswith('_')
+    }
+
+
+def _other_start(run: RunRow, config: ZooConfig) -> Optional[str]:
+    """Why the weights that a run started from are not the config's.
+
+    ``benchmark.pretraining`` has to be the config's, its key ``checkpoint``
+    aside. That key is written by ``tools/benchmarks/run.py --weights``, which
+    keeps the other keys only for weights of the same pre-training; so a file
+    of any name is accepted with it. Without it the file has to be the one
+    that the config names, the folder aside. A config that names none (the
+    demos) accepts any file, but not a start from random weights.
+    """
+    wanted = _source((config.benchmark or {}).get('pretraining'))
+    found, used = run.pretraining or {}, run.initial_weights
+    given = found.get('checkpoint')
+    named = initial_weights(config.cfg)
+    if _source(found) != wanted:
+        what = _name(str(given)) if given else found.get('method')
+        return f'other pre-training ({what})'
+    if used is None:
+        if named or wanted:
+            return 'not started from the pre-trained weights'
+        return None
+    if named and not given and _name(used) != _name(named):
+        return f'started from {_name(used)}, the config names {_name(named)}'
+    return None
+
+
 def refusal(run: RunRow, config: ZooConfig) -> Optional[str]:
     """Why a run of a config may not stand beside a published number.
+
+    Protocol, data and both hashes have to be those of the config, the
+    training has to be known, complete and of the recipe's total batch, and
+    has to have started from the weights of the config.
 
     Args:
         run (RunRow): A run of that config.
@@ -76,11 +147,17 @@ def refusal(run: RunRow, config: ZooConfig) -> Optional[str]:
     whole, training = config.hashes
     if run.config_hash != whole:
         return 'config changed'
-    if run.training_hash is not None and run.training_hash != training:
+    total = total_images(run.training)
+    if run.training_hash is None or run.finished is None or total is None:
+        return 'training unknown'
+    if run.training_hash != training:
         return 'trained with another config'
     if run.finished is False:
         return f'training not finished (step {run.steps})'
-    return None
+    base = (config.cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    if base and total != base:
+        return f'trained with {total} images a step, the recipe has {base}'
+    return _other_start(run, config)
 
 
 def _distinct(runs: Iterable[RunRow]) -> List[RunRow]:
@@ -140,31 +217,29 @@ def measure(row: PublishedRow, runs: Sequence[RunRow]) -> Optional[Measured]:
 
 
 def _notes(runs: Sequence[RunRow], config: ZooConfig) -> List[str]:
-    """Conditions of the runs that are not those of the config."""
+    """What a reader has to know of runs that count."""
     notes: List[str] = []
-    start = initial_weights(config.cfg)
-    base = (config.cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    data = train_data(config.cfg)
     for run in runs:
         where = run.config or run.file
-        facts = run.training
-        if base and 'world_size' in facts and 'batch_size' in facts:
-            total = facts['world_size'] * facts['batch_size']
-            total *= facts.get('accumulative_counts') or 1
-            if total != base:
-                notes.append(
-                    f'{where}: trained with {total} images a step, the '
-                    f'recipe has {base}'
-                )
-        if run.initial_weights and start:
-            # the folder is a matter of the machine
-            used, named = Path(run.initial_weights).name, Path(start).name
-            if used != named:
-                notes.append(
-                    f'{where}: started from {used}, the config names {named}'
-                )
-        if run.not_finite:
-            notes.append(f'{where}: {", ".join(run.not_finite)} not finite')
-    return list(dict.fromkeys(notes))
+        given = (run.pretraining or {}).get('checkpoint')
+        if given:
+            notes.append(f'{where}: started from {_name(str(given))}')
+        if run.train_data and data and run.train_data != data:
+            known = run.train_samples
+            number = f' ({known} samples)' if known is not None else ''
+            notes.append(
+                f'{where}: trained on {run.train_data}{number}, the config '
+                f'names {data}'
+            )
+        notes += [f'{where}: {name}{NOT_FINITE}' for name in run.not_finite]
+    return counted(notes)
+
+
+def counted(texts: Iterable[str]) -> List[str]:
+    """Each text once, with the number of runs that it is of."""
+    numbers = Counter(texts)
+    return [t if n == 1 else f'{t} ({n} runs)' for t, n in numbers.items()]
 
 
 def _result(
@@ -185,7 +260,7 @@ def _result(
     found = {row.metric: measure(row, kept) for row in rows}
     notes = _notes(kept, config)
     if any_protocol and refused:
-        notes += [f'compared all the same: {text}' for text in refused]
+        notes += [f'compared all the same: {t}' for t in counted(refused)]
         refused = []
     return Result(
         key=key,
@@ -194,7 +269,7 @@ def _result(
         protocol=(config.benchmark or {}).get('protocol') or '',
         measured={k: v for k, v in found.items() if v is not None},
         runs=kept,
-        refused=list(dict.fromkeys(refused)),
+        refused=counted(refused),
         notes=notes,
     )
 

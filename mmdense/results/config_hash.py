@@ -1,9 +1,14 @@
 """A hash of what a config says about training and testing.
 
-It is the same on every machine: paths are reduced to their last part, data
-roots, work dirs, loading threads, logging and drawing are left out. So are
-the starting weights and the batch of a process, which a run row states by
-itself, the seed, and hooks that the tools add.
+It is the same on every machine: absolute paths, and files, are reduced to
+their last part; data roots, work dirs, loading threads, logging and drawing
+are left out. So are the starting weights of the backbone, the name of the
+data root and the batch of a process, which a run row states by itself, the
+seed, and hooks that the tools add.
+
+Weights that a training loads elsewhere (``load_from``, ``init_cfg`` of the
+model or a head) are in the hash of the training part alone: a test sets them
+anew.
 """
 
 import ast
@@ -12,6 +17,8 @@ import inspect
 import json
 from pathlib import PurePosixPath
 from typing import Any, Dict, Mapping, Optional
+
+from .shapes import innermost
 
 TRAINING_KEYS = (
     *('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'),
@@ -25,7 +32,7 @@ _LOADER_PARTS = {
 # of the machine or of the layout of files, at any depth
 _DROPPED = {
     *('data_root', 'cache_file', 'outfile_prefix', 'backend_args'),
-    *('work_dir', 'out_dir', 'pretrained', 'metainfo_file'),
+    *('work_dir', 'out_dir', 'metainfo_file'),
     # a total batch can be split in many ways; rows state it
     'accumulative_counts',
 }
@@ -41,22 +48,34 @@ _ADDED_HOOKS = {
 }
 
 
-def _dropped(key: Any, value: Any) -> bool:
+def _dropped(key: Any, value: Any, test: bool, parent: str) -> bool:
     if key == 'init_cfg':
-        return value is None or 'checkpoint' in value
+        # a test drops them all, see running.forget_initial_weights
+        loads = value is not None and 'checkpoint' in value
+        return value is None or (loads and (test or parent == 'backbone'))
     return key in _DROPPED or str(key).startswith('_')
 
 
-def _plain(node: Any) -> Any:
+def _prefix(path: Any) -> Any:
+    """A folder below the data root, whole unless it is absolute."""
+    if not isinstance(path, str):
+        return _plain(path)
+    parts = PurePosixPath(path.replace('\\', '/'))
+    return parts.name if parts.is_absolute() else str(parts)
+
+
+def _plain(node: Any, test: bool = True, parent: str = '') -> Any:
     """JSON of a config's value, without what depends on the machine."""
     if isinstance(node, Mapping):
+        if parent == 'data_prefix':
+            return {str(k): _prefix(v) for k, v in node.items()}
         return {
-            str(key): _plain(value)
+            str(key): _plain(value, test, str(key))
             for key, value in node.items()
-            if not _dropped(key, value)
+            if not _dropped(key, value, test, parent)
         }
     if isinstance(node, (list, tuple)):
-        return [_plain(value) for value in node]
+        return [_plain(value, test, parent) for value in node]
     if inspect.isclass(node) or inspect.isfunction(node):
         return node.__name__
     if isinstance(node, str):
@@ -75,6 +94,12 @@ def _hooks(hooks: Any) -> list:
         if not (set(hook) == {'type'} and short in _ADDED_HOOKS):
             kept.append(_plain(hook))
     return kept
+
+
+def _loaded(cfg: Mapping[str, Any]) -> Optional[str]:
+    """Weights that a training loads as a whole, not its own checkpoint."""
+    start = cfg.get('load_from')
+    return None if cfg.get('resume') else start
 
 
 def canonical(cfg: Mapping[str, Any], test: bool = True) -> Dict[str, Any]:
@@ -103,7 +128,13 @@ def canonical(cfg: Mapping[str, Any], test: bool = True) -> Dict[str, Any]:
         if key == 'custom_hooks':
             value = _hooks(value)
         if value or not isinstance(value, (dict, list)):
-            result[key] = _plain(value)
+            result[key] = _plain(value, test)
+    # absent is off
+    loader = cfg.get('train_dataloader')
+    if loader is not None and loader.get('drop_last'):
+        result['drop_last'] = True
+    if not test and _loaded(cfg):
+        result['load_from'] = _plain(_loaded(cfg))
     return result
 
 
@@ -192,3 +223,19 @@ def initial_weights(cfg: Mapping[str, Any]) -> Optional[str]:
                 return str(start['checkpoint'])
         stack += list(node.values())
     return None
+
+
+def train_data(cfg: Mapping[str, Any]) -> Optional[str]:
+    """Name of the folder that a config trains on.
+
+    Args:
+        cfg (Mapping[str, Any]): A config.
+
+    Returns:
+        str or None: Last part of ``data_root``; None without one.
+    """
+    loader = cfg.get('train_dataloader')
+    if not isinstance(loader, Mapping) or 'dataset' not in loader:
+        return None
+    root = innermost(loader)[0].get('data_root')
+    return PurePosixPath(str(root).replace('\\', '/')).name if root else None

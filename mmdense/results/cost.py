@@ -3,7 +3,12 @@
 Matrix products and convolutions of one image are counted on tensors without
 data (``torch.utils.flop_counter``); a backward pass counts as two forward
 passes. What memory, data loading and communication cost is in the assumed
-utilisation alone, so hours are estimates.
+utilisation alone, so hours are estimates, good to a factor of about two.
+
+The utilisation of tensor cores is calibrated on the time that DINO's paper
+states (Caron et al., 2021, Table 8): ViT-S/16, 300 epochs of ImageNet-1k,
+views 2x224^2 + 10x96^2, takes 72.6 hours on 16 V100 (peak 125 TFLOP/s in
+FP16); counted, that is a tenth of the peak.
 """
 
 import logging
@@ -21,18 +26,43 @@ from .shapes import Size, images_seen, innermost, training_shape
 
 GPU = 'A100'
 # dense products, FLOP/s, data sheet of the GPU
-PEAK = {'bf16': 312e12, 'tf32': 156e12}
-UTILISATION = 0.3
+PEAK = {'bf16': 312e12, 'tf32': 156e12, 'fp32': 19.5e12}
+# fp32 has no tensor cores; that slow, memory limits it less (not calibrated)
+UTILISATION = {'bf16': 0.1, 'tf32': 0.1, 'fp32': 0.5}
 ASSUMPTION = (
-    f'{GPU} at {UTILISATION:.0%} of its peak: {PEAK["bf16"] / 1e12:g} '
-    f'TFLOP/s in mixed precision, {PEAK["tf32"] / 1e12:g} in TF32 otherwise'
+    f'{GPU} at {UTILISATION["bf16"]:.0%} of its peak of '
+    f'{PEAK["bf16"] / 1e12:g} TFLOP/s in mixed precision; without it, '
+    f'convolutions at {UTILISATION["tf32"]:.0%} of {PEAK["tf32"] / 1e12:g} '
+    f'(TF32) and matrix products at {UTILISATION["fp32"]:.0%} of '
+    f'{PEAK["fp32"] / 1e12:g} (FP32)'
 )
+# the range of an estimate, times its hours
+SPREAD = (0.5, 2.0)
 # forward and backward pass, in forward passes
 TRAINED = 3
 # RoIs of an image that a second stage trains on, and those with a mask
 _ROIS, _MASK_ROIS = 512, 128
 # views that a teacher sees
 _TEACHER = {'DINO': 'global', 'MoBY': 'all', 'LocalGlobal': 'none'}
+
+
+class Macs(NamedTuple):
+    """Multiply-adds.
+
+    Attributes:
+        total (float): All of them.
+        conv (float): Those of convolutions, which torch runs in TF32 unless
+            told otherwise; it runs matrix products in FP32.
+    """
+
+    total: float = 0.0
+    conv: float = 0.0
+
+    def plus(self, other: 'Macs', times: float = 1.0) -> 'Macs':
+        """Sum with another count, that one times a factor."""
+        return Macs(
+            self.total + times * other.total, self.conv + times * other.conv
+        )
 
 
 class Cost(NamedTuple):
@@ -47,6 +77,7 @@ class Cost(NamedTuple):
             is not known.
         size (Size): Height and width that were counted, of the largest view.
         amp (bool): Mixed precision.
+        conv (float): Share of the FLOPs that is in convolutions, 0 to 1.
     """
 
     forward: float
@@ -54,14 +85,21 @@ class Cost(NamedTuple):
     images: Optional[float]
     size: Size
     amp: bool
+    conv: float = 0.0
 
     @property
     def gpu_hours(self) -> Optional[float]:
         """Hours of one GPU, see :data:`ASSUMPTION`; None if unknown."""
         if self.images is None:
             return None
-        speed = PEAK['bf16' if self.amp else 'tf32'] * UTILISATION
-        return self.flops * self.images / speed / 3600
+        shares = {'tf32': self.conv, 'fp32': 1 - self.conv}
+        if self.amp:
+            shares = {'bf16': 1.0}
+        seconds = sum(
+            share / (PEAK[kind] * UTILISATION[kind])
+            for kind, share in shares.items()
+        )
+        return self.flops * self.images * seconds / 3600
 
 
 @contextmanager
@@ -110,7 +148,7 @@ def build_meta(config: Any, scope: str = 'mmdense') -> nn.Module:
         return model.to('meta')
 
 
-def count_macs(function: Any, *args: Any) -> Tuple[float, Any]:
+def count_macs(function: Any, *args: Any) -> Tuple[Macs, Any]:
     """Multiply-adds of a call on meta tensors.
 
     Args:
@@ -118,19 +156,21 @@ def count_macs(function: Any, *args: Any) -> Tuple[float, Any]:
         *args: Its arguments.
 
     Returns:
-        Tuple[float, Any]: Count and result.
+        Tuple[Macs, Any]: Count and result.
     """
     counter = FlopCounterMode(display=False)
     with _quiet(), torch.no_grad(), counter:
         result = function(*args)
-    return counter.get_total_flops() / 2, result
+    found = counter.get_flop_counts().get('Global', {})
+    conv = sum(n for op, n in found.items() if 'convolution' in str(op))
+    return Macs(counter.get_total_flops() / 2, conv / 2), result
 
 
 def _empty(*shape: int) -> torch.Tensor:
     return torch.zeros(*shape, device='meta')
 
 
-def backbone_macs(config: Any, size: Size, scope: str = 'mmdense') -> float:
+def backbone_macs(config: Any, size: Size, scope: str = 'mmdense') -> Macs:
     """Multiply-adds of a backbone for one image.
 
     Args:
@@ -139,7 +179,7 @@ def backbone_macs(config: Any, size: Size, scope: str = 'mmdense') -> float:
         scope (str): Default scope. Defaults to 'mmdense'.
 
     Returns:
-        float: The count.
+        Macs: The count.
     """
     model = build_meta(config, scope)
     return count_macs(model, _empty(1, 3, *size))[0]
@@ -150,7 +190,7 @@ def _heads(part: Any) -> List[nn.Module]:
     return list(part) if isinstance(part, nn.ModuleList) else [part]
 
 
-def model_macs(config: Any, size: Size, scope: str = 'mmdense') -> float:
+def model_macs(config: Any, size: Size, scope: str = 'mmdense') -> Macs:
     """Multiply-adds of a segmentor, depth estimator or two-stage detector.
 
     The second stage takes 512 RoIs, 128 of them with a mask.
@@ -161,7 +201,7 @@ def model_macs(config: Any, size: Size, scope: str = 'mmdense') -> float:
         scope (str): Default scope. Defaults to 'mmdense'.
 
     Returns:
-        float: Of one forward pass of one image in training.
+        Macs: Of one forward pass of one image in training.
     """
     model: Any = build_meta(config, scope)
     image = _empty(1, 3, *size)
@@ -171,9 +211,11 @@ def model_macs(config: Any, size: Size, scope: str = 'mmdense') -> float:
         auxiliary = getattr(model, 'auxiliary_head', None)
         if auxiliary is not None:
             heads += _heads(auxiliary)
-        return total + sum(count_macs(h, features)[0] for h in heads)
+        for head in heads:
+            total = total.plus(count_macs(head, features)[0])
+        return total
     total, features = count_macs(model.extract_feat, image)
-    total += count_macs(model.rpn_head, features)[0]
+    total = total.plus(count_macs(model.rpn_head, features)[0])
     roi = model.roi_head
     for name, number in (('bbox', _ROIS), ('mask', _MASK_ROIS)):
         if not getattr(roi, f'with_{name}', False):
@@ -186,7 +228,7 @@ def model_macs(config: Any, size: Size, scope: str = 'mmdense') -> float:
             side = layers[0].output_size
             side = side if isinstance(side, (tuple, list)) else (side, side)
             shape = (number, extractor.out_channels, *side)
-            total += count_macs(head, _empty(*shape))[0]
+            total = total.plus(count_macs(head, _empty(*shape))[0])
     return total
 
 
@@ -209,8 +251,8 @@ def _tokens(backbone: Any, size: int) -> int:
     return (size // (32 if 'Swin' in str(backbone['type']) else patch)) ** 2
 
 
-def _pretraining_flops(cfg: Any) -> Tuple[float, float, Size]:
-    """Forward multiply-adds of a global view, FLOPs of an image, size."""
+def _pretraining_macs(cfg: Any) -> Tuple[Macs, Macs, Size]:
+    """Multiply-adds of a global view, all those of an image, size."""
     model, scope = cfg['model'], cfg.get('default_scope') or 'mmdense'
     method = model.get('method', model)
     kind = method['type'].rsplit('.', 1)[-1]
@@ -233,24 +275,25 @@ def _pretraining_flops(cfg: Any) -> Tuple[float, float, Size]:
     patch_predictor = _linear_macs(model.get('patch_predictor'), scope)
     pool = model.get('aggregation') or {}
     width, depth = pool.get('embed_dims', 0), pool.get('depth', 2)
-    total = 0.0
+    total = Macs()
     for number, side in groups:
         tokens = _tokens(method['backbone'], side)
         # class vector through the blocks, keys and values of its tokens
         pooled = depth * width**2 * (12 + 2 * tokens)
-        student = bodies[side] + pooled
+        student = bodies[side].plus(Macs(pooled))
         if kind == 'LocalGlobal':
-            student += (1 + tokens) * head
+            heads = (1 + tokens) * head
         else:
-            student += head + predictor + tokens * (patch + patch_predictor)
-        total += number * TRAINED * student
+            heads = head + predictor + tokens * (patch + patch_predictor)
+        student = student.plus(Macs(heads))
+        total = total.plus(student, number * TRAINED)
         sees = 'all' if wrapped else _TEACHER.get(kind, 'none')
         if sees == 'all' or (sees == 'global' and side == largest):
-            teacher = bodies[side] + pooled + head + tokens * patch
+            rest = pooled + head + tokens * patch
             # an aggregated target for each patch
-            teacher += tokens * 14 * depth * width**2
-            total += number * teacher
-    return bodies[largest], 2 * total, (largest, largest)
+            rest += tokens * 14 * depth * width**2
+            total = total.plus(bodies[side].plus(Macs(rest)), number)
+    return bodies[largest], total, (largest, largest)
 
 
 def training_cost(cfg: Any, data: str = '') -> Cost:
@@ -279,7 +322,14 @@ def training_cost(cfg: Any, data: str = '') -> Cost:
         )
         scope = cfg.get('default_scope') or 'mmdense'
         forward = model_macs(cfg['model'], size, scope)
-        flops = 2 * TRAINED * forward
+        whole = Macs().plus(forward, TRAINED)
     else:
-        forward, flops, size = _pretraining_flops(cfg)
-    return Cost(forward, flops, images_seen(cfg, data), size, _amp(cfg))
+        forward, whole, size = _pretraining_macs(cfg)
+    return Cost(
+        forward=forward.total,
+        flops=2 * whole.total,
+        images=images_seen(cfg, data),
+        size=size,
+        amp=_amp(cfg),
+        conv=whole.conv / whole.total,
+    )

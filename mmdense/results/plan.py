@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from ..utils.errors import UserValueError
 from .config_hash import initial_weights
-from .cost import ASSUMPTION, training_cost
+from .cost import ASSUMPTION, SPREAD, training_cost
 from .published import find_key, lines
 from .quoted import quoted_reason
 from .zoo import Start, Zoo, ZooConfig
@@ -18,6 +18,9 @@ _GPUS = re.compile(r'_(\d+)xb\d+')
 # GPUs of a node, for recipes that take more than one
 _NODE = 8
 _WORK = 'work_dirs'
+_EXPORT = 'tools/model_converters/export_backbone.py'
+# folder of the configs and tools in an installed package
+_INSTALLED = '.mim'
 
 
 class Step(NamedTuple):
@@ -25,8 +28,8 @@ class Step(NamedTuple):
 
     Attributes:
         title (str): What it does.
-        command (str): To be run in the root of the repository; empty where
-            there is none.
+        command (str): To be run in the root of the repository, with an
+            installed package in any folder; empty where there is none.
         hours (float, optional): Estimated hours of one GPU.
         notes (List[str]): What to know about it.
     """
@@ -71,26 +74,40 @@ def last_checkpoint(cfg: Any, place: str) -> str:
     return f'{_work_dir(place)}/epoch_{loop["max_epochs"]}.pth'
 
 
-def _train(place: str) -> str:
-    gpus = gpus_of(place)
+def _path(zoo: Zoo, place: str) -> str:
+    """A config or tool as a word of a command.
+
+    From the root of a checkout on, absolute in an installed package.
+    """
+    if zoo.root.name != _INSTALLED:
+        return place
+    return shlex.quote((zoo.root / place).as_posix())
+
+
+def _train(zoo: Zoo, place: str) -> str:
+    gpus, config = gpus_of(place), _path(zoo, place)
     if gpus == 1:
-        return f'python tools/train.py {place}'
+        return f'python {_path(zoo, "tools/train.py")} {config}'
+    script = _path(zoo, 'tools/dist_train.sh')
     if gpus <= _NODE:
-        return f'bash tools/dist_train.sh {place} {gpus}'
+        return f'bash {script} {config} {gpus}'
     return (
         f'NNODES={gpus // _NODE} NODE_RANK=$NODE_RANK '
-        f'MASTER_ADDR=$MASTER_ADDR bash tools/dist_train.sh {place} {_NODE}'
+        f'MASTER_ADDR=$MASTER_ADDR bash {script} {config} {_NODE}'
     )
 
 
-def _test(place: str, checkpoint: str) -> str:
-    gpus = gpus_of(place)
+def _test(zoo: Zoo, place: str, checkpoint: str) -> str:
+    gpus, config = gpus_of(place), _path(zoo, place)
     if gpus == 1:
-        return f'python tools/test.py {place} {checkpoint}'
-    return f'bash tools/dist_test.sh {place} {checkpoint} {min(gpus, _NODE)}'
+        return f'python {_path(zoo, "tools/test.py")} {config} {checkpoint}'
+    script = _path(zoo, 'tools/dist_test.sh')
+    return f'bash {script} {config} {checkpoint} {min(gpus, _NODE)}'
 
 
-def _training_step(title: str, cfg: Any, place: str, data: str) -> Step:
+def _training_step(
+    zoo: Zoo, title: str, cfg: Any, place: str, data: str
+) -> Step:
     notes = []
     hours = None
     try:
@@ -111,7 +128,7 @@ def _training_step(title: str, cfg: Any, place: str, data: str) -> Step:
         notes.append(f'cost not counted ({type(error).__name__}: {error})')
     if gpus_of(place) > _NODE:
         notes.append(f'on each of {gpus_of(place) // _NODE} nodes')
-    return Step(title, _train(place), hours, notes)
+    return Step(title, _train(zoo, place), hours, notes)
 
 
 def _data_of(zoo: Zoo, name: str) -> str:
@@ -127,11 +144,10 @@ def _own_start(zoo: Zoo, stem: str, target: str) -> List[Step]:
     cfg = Config.fromfile(str(path))
     checkpoint = last_checkpoint(cfg, place)
     return [
-        _training_step('Pre-train', cfg, place, _data_of(zoo, stem)),
+        _training_step(zoo, 'Pre-train', cfg, place, _data_of(zoo, stem)),
         Step(
             'Export the backbone',
-            'python tools/model_converters/export_backbone.py '
-            f'{checkpoint} {target}',
+            f'python {_path(zoo, _EXPORT)} {checkpoint} {target}',
         ),
     ]
 
@@ -178,12 +194,13 @@ def make_plan(zoo: Zoo, config: ZooConfig, row: str = '') -> Plan:
     steps = _start_steps(zoo, start, target)
     if start.config != config.name:
         data = _data_of(zoo, config.name)
-        steps.append(_training_step('Fine-tune', cfg, place, data))
+        steps.append(_training_step(zoo, 'Fine-tune', cfg, place, data))
     if cfg.get('test_dataloader') is not None:
         checkpoint = last_checkpoint(cfg, place)
-        steps.append(Step('Test', _test(place, checkpoint)))
+        steps.append(Step('Test', _test(zoo, place, checkpoint)))
     gpus = gpus_of(place)
-    short = f'python tools/benchmarks/run.py {place}'
+    run = _path(zoo, 'tools/benchmarks/run.py')
+    short = f'python {run} {_path(zoo, place)}'
     if gpus > 1:
         short += f' --launcher pytorch --gpus {min(gpus, _NODE)}'
     if start.weights is not None and start.problem is None:
@@ -218,8 +235,12 @@ def plans(zoo: Zoo, text: str) -> List[Plan]:
 
 
 def _hours(hours: float) -> str:
-    text = f'{hours:.1f}' if hours < 10 else f'{hours:,.0f}'
-    return f'about {text} GPU-hours'
+    """``'0.5 to 2.0 GPU-hours'`` for one hour."""
+    low, high = (
+        f'{end:.1f}' if end < 10 else f'{end:,.0f}'
+        for end in (factor * hours for factor in SPREAD)
+    )
+    return f'{low} to {high} GPU-hours'
 
 
 def plan_text(plan: Plan) -> str:

@@ -3,9 +3,10 @@
 import csv
 import html
 import io
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
-from .compare import Measured, Result, digits, metrics_of
+from .compare import NOT_FINITE, Measured, Result, digits, metrics_of
+from .metric_names import table_name
 from .published import PublishedRow, row_key
 
 FORMATS = ('markdown', 'csv', 'html')
@@ -130,19 +131,24 @@ def _cells(results: Sequence[Result]) -> List[List[Cell]]:
 
 
 def notes_of(results: Sequence[Result]) -> List[str]:
-    """Notes under a table: on published rows, then on runs."""
-    found: List[str] = []
+    """Notes under a table.
+
+    Each text stands once, after all the rows that it is of.
+    """
+    found: Dict[str, List[str]] = {}
     for result in results:
         row = result.rows[0]
         about = f'{row.method} {row.backbone}'.strip()
-        texts = {r.notes: None for r in result.rows if r.notes}
-        found += [f'{about}: {text}' for text in texts]
-        found += [
-            text if text.startswith('compared') else f'{about}: {text}'
-            for text in result.notes
-        ]
-        found += [f'not compared: {text}' for text in result.refused]
-    return list(dict.fromkeys(found))
+        texts = [r.notes for r in result.rows if r.notes]
+        for text in [*texts, *result.notes]:
+            own = [] if text.startswith('compared') else [about]
+            found.setdefault(text, []).extend(own)
+        for text in result.refused:
+            found.setdefault(f'not compared: {text}', [])
+    return [
+        f'{", ".join(dict.fromkeys(rows))}: {text}' if rows else text
+        for text, rows in found.items()
+    ]
 
 
 def _caption(results: Sequence[Result]) -> List[str]:
@@ -181,6 +187,14 @@ def _markdown(table: str, results: Sequence[Result], links: str) -> str:
     return '\n'.join(rows) + '\n'
 
 
+def _is_of(note: str, metrics: Sequence[str]) -> bool:
+    """Whether a note says that one of these metrics was not finite."""
+    before, _, _ = note.partition(NOT_FINITE)
+    raw = before.rsplit(' ', 1)[-1]
+    found = table_name(raw) if before != note else None
+    return found is not None and found[0] in metrics
+
+
 def _csv_row(row: PublishedRow, result: Result) -> List[Optional[str]]:
     found = result.measured.get(row.metric)
     numbers: List[str] = [''] * 6
@@ -192,8 +206,13 @@ def _csv_row(row: PublishedRow, result: Result) -> List[Optional[str]]:
             *(words[found.better], spread, f'{found.best:.6g}'),
             str(found.runs),
         ]
-    notes = [row.notes, *result.notes]
+    # a line of the file is read by itself: notes on the runs stand on the
+    # line of each metric, those on one metric on its own
+    others = [r.metric for r in result.rows if r.metric != row.metric]
+    notes = [row.notes]
+    notes += [t for t in result.notes if not _is_of(t, others)]
     notes += [f'not compared: {text}' for text in result.refused]
+    notes = list(dict.fromkeys(notes))
     name = '' if result.config is None else result.config.place
     return [
         *(row.source_table, row_key(row), row.method, row.backbone),

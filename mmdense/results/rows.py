@@ -2,10 +2,20 @@
 
 import hashlib
 import json
+import math
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Union,
+)
 
 from ..utils.errors import UserValueError
 
@@ -30,7 +40,8 @@ class RunRow(NamedTuple):
         weights_hash (str, optional): SHA-256 of that file.
         initial_weights (str, optional): What the training started from.
         initial_weights_hash (str, optional): SHA-256, if the file was there.
-        pretraining (dict, optional): ``benchmark.pretraining``.
+        pretraining (dict, optional): ``benchmark.pretraining`` of the
+            training, of the test where the training's is not known.
         dataset (str, optional): ``benchmark.dataset``.
         split (str, optional): ``benchmark.split``.
         protocol (str, optional): ``benchmark.protocol``.
@@ -44,6 +55,10 @@ class RunRow(NamedTuple):
         hardware (dict): ``device``, ``count``, ``torch``, ``cuda``.
         training (dict): ``world_size``, ``batch_size`` (per process) and
             ``accumulative_counts`` of the training, as far as known.
+        train_data (str, optional): Last part of the data root of the
+            training; no part of the hashes, machines name it differently.
+        train_samples (int, optional): Samples of that data, if the
+            checkpoint says so.
         seed (int, optional): Of the training.
         steps (int, optional): Optimiser steps behind the checkpoint.
         finished (bool, optional): Whether the training had come to its end.
@@ -75,6 +90,8 @@ class RunRow(NamedTuple):
     not_finite: List[str] = []
     hardware: Dict[str, Any] = {}
     training: Dict[str, Any] = {}
+    train_data: Optional[str] = None
+    train_samples: Optional[int] = None
     seed: Optional[int] = None
     steps: Optional[int] = None
     finished: Optional[bool] = None
@@ -111,6 +128,83 @@ def _no_constant(name: str) -> None:
     raise ValueError(f'{name} is no JSON')
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_integer(value) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    """A number that a mean can be taken of; JSON's ``1e999`` is infinite."""
+    try:
+        return (_is_integer(value) or isinstance(value, float)) and (
+            math.isfinite(value)
+        )
+    except OverflowError:
+        return False
+
+
+_TEXTS = (
+    *('config', 'config_path', 'config_hash', 'training_hash', 'checkpoint'),
+    *('weights_hash', 'initial_weights', 'initial_weights_hash', 'dataset'),
+    *('split', 'protocol', 'metric', 'log', 'train_data'),
+)
+_INTEGERS = ('seed', 'steps', 'samples', 'train_samples')
+# object -> what its values are, null allowed or not
+_OBJECTS: Dict[str, Tuple[Callable[[Any], bool], str, bool]] = {
+    'metrics': (_is_number, 'a finite number', True),
+    'raw_metrics': (_is_number, 'a finite number', True),
+    'units': (_is_text, 'a string', False),
+    'training': (_is_count, 'a positive integer', True),
+    'versions': (_is_text, 'a string', True),
+    'hardware': (lambda _: True, '', True),
+}
+
+
+def _check(row: RunRow) -> None:
+    """Raise UserValueError for a field that is not of its type."""
+
+    def need(
+        name: str,
+        value: Any,
+        test: Callable[[Any], bool],
+        wanted: str,
+        null: bool,
+    ) -> None:
+        if not (test(value) or (null and value is None)):
+            said = repr(value)
+            said = said if len(said) < 60 else f'{said[:57]}...'
+            raise UserValueError(
+                f'{row.file}: {name} is {said}, not {wanted}.'
+            )
+
+    for name in _TEXTS:
+        need(name, getattr(row, name), _is_text, 'a string', null=True)
+    for name in _INTEGERS:
+        need(name, getattr(row, name), _is_integer, 'an integer', null=True)
+    need('time', row.time, _is_text, 'a string', null=False)
+    need('value', row.value, _is_number, 'a finite number', null=True)
+    for name, kind, said, null in (
+        ('finished', bool, 'true or false', True),
+        ('pretraining', dict, 'an object', True),
+        ('not_finite', list, 'a list', False),
+        *((name, dict, 'an object', False) for name in _OBJECTS),
+    ):
+        value = getattr(row, name)
+        need(name, value, lambda v, k=kind: isinstance(v, k), said, null)
+    for item in row.not_finite:
+        need('not_finite[]', item, _is_text, 'a string', null=False)
+    for name, (test, said, null) in _OBJECTS.items():
+        for key, value in getattr(row, name).items():
+            need(f'{name}.{key}', value, test, said, null)
+
+
 def from_json(text: str, file: str = '') -> RunRow:
     """Row of a text.
 
@@ -122,11 +216,12 @@ def from_json(text: str, file: str = '') -> RunRow:
         RunRow: The row.
 
     Raises:
-        UserValueError: If it is no row of a known schema.
+        UserValueError: If it is no row of a known schema, or a field is not
+            of its type.
     """
     try:
         values = json.loads(text, parse_constant=_no_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserValueError(f'{file}: no JSON ({error}).') from error
     if not isinstance(values, dict) or 'schema' not in values:
         raise UserValueError(f'{file}: no run row, it has no "schema".')
@@ -138,13 +233,7 @@ def from_json(text: str, file: str = '') -> RunRow:
     # a field that is null by itself may be left out
     known = {k: v for k, v in values.items() if k in RunRow._fields}
     row = RunRow(**{**known, 'file': file})
-    for name in ('metrics', 'units', 'hardware', 'training'):
-        if not isinstance(getattr(row, name), dict):
-            raise UserValueError(f'{file}: "{name}" is no object.')
-    numbers = (type(None), int, float)
-    for name, value in row.metrics.items():
-        if not isinstance(value, numbers):
-            raise UserValueError(f'{file}: metrics.{name} is {value!r}.')
+    _check(row)
     return row
 
 

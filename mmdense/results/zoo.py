@@ -25,6 +25,23 @@ PUBLIC_WEIGHTS = 'configs/public_weights.yml'
 _BENCHMARKS = 'benchmarks'
 
 
+def public_weights(root: Union[str, Path, None] = None) -> Dict[str, Any]:
+    """Entries of ``configs/public_weights.yml``.
+
+    Args:
+        root (str or Path, optional): Folder with ``configs``. Defaults to
+            :func:`mmdense.utils.zoo_root.zoo_root`.
+
+    Returns:
+        Dict[str, dict]: Name of the weights to ``File``, ``URL``, ``Page``
+        and more; empty if the file is missing.
+    """
+    path = Path(root or zoo_root()) / PUBLIC_WEIGHTS
+    if not path.is_file():
+        return {}
+    return yaml.safe_load(path.read_text(encoding='utf-8')) or {}
+
+
 class Start(NamedTuple):
     """Where the starting weights of a config come from.
 
@@ -119,10 +136,17 @@ class Zoo:
 
     Args:
         root (str or Path): Folder with ``configs``.
+
+    Attributes:
+        root (Path): The same; where its ``configs`` is a link (as in the
+            ``mmdense/.mim`` of a checkout), the folder that it leads to.
     """
 
     def __init__(self, root: Union[str, Path]) -> None:
-        self.root = Path(root)
+        configs = Path(root, 'configs').resolve()
+        self.root = configs.parent
+        if configs.name != 'configs':
+            self.root = Path(root)
 
     @cached_property
     def configs(self) -> Dict[str, ZooConfig]:
@@ -150,10 +174,7 @@ class Zoo:
     @cached_property
     def public_weights(self) -> Dict[str, Dict[str, Any]]:
         """Dict[str, dict]: ``configs/public_weights.yml``; empty without."""
-        path = self.root / PUBLIC_WEIGHTS
-        if not path.is_file():
-            return {}
-        return yaml.safe_load(path.read_text(encoding='utf-8')) or {}
+        return public_weights(self.root)
 
     def find(self, name: str) -> ZooConfig:
         """Config by name or path.

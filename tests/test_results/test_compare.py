@@ -61,6 +61,10 @@ def run(zoo):
             protocol='p',
             dataset='ADE20K',
             split='val',
+            pretraining={'method': 'LocalGlobal', 'config': 'pre'},
+            initial_weights='/elsewhere/a.pth',
+            training={'world_size': 8, 'batch_size': 2},
+            finished=True,
             metrics={'mIoU': value},
             units={'mIoU': '%'},
             seed=seed,
@@ -121,6 +125,32 @@ def test_compare__weights_tested_twice_count_once(zoo, run):
         ({'config_hash': None}, 'config changed'),
         ({'training_hash': 'x'}, 'trained with another config'),
         ({'finished': False, 'steps': 4}, 'training not finished (step 4)'),
+        ({'training_hash': None}, 'training unknown'),
+        ({'finished': None}, 'training unknown'),
+        ({'training': {}}, 'training unknown'),
+        ({'training': {'world_size': 8}}, 'training unknown'),
+        (
+            {'training': {'world_size': 1, 'batch_size': 2}},
+            'trained with 2 images a step, the recipe has 16',
+        ),
+        (
+            {'initial_weights': None},
+            'not started from the pre-trained weights',
+        ),
+        (
+            {'initial_weights': 'w/b.pth'},
+            'started from b.pth, the config names a.pth',
+        ),
+        ({'pretraining': None}, 'other pre-training (None)'),
+        (
+            {'pretraining': {'method': 'DINO', 'config': 'pre'}},
+            'other pre-training (DINO)',
+        ),
+        (
+            # run.py --weights, of a file that is no such pre-training
+            {'pretraining': {'method': None, 'checkpoint': '/x/mine.pth'}},
+            'other pre-training (mine.pth)',
+        ),
     ],
 )
 def test_compare__refuses(zoo, run, changes, reason):
@@ -131,12 +161,7 @@ def test_compare__refuses(zoo, run, changes, reason):
     assert result.refused == [f'ft: {reason}']
     shown = of_config(compare(TABLE, zoo, [bad], any_protocol=True))
     assert shown.measured['mIoU'].mean == 99.0
-    assert reason in shown.notes[0]
-
-
-def test_compare__unknown_training_is_no_reason_to_refuse(zoo, run):
-    row = run(training_hash=None, finished=None)
-    assert refusal(row, zoo.configs['ft']) is None
+    assert f'compared all the same: ft: {reason}' in shown.notes
 
 
 def test_compare__edited_config_refuses_old_runs(zoo, run):
@@ -164,28 +189,57 @@ def test_compare__nan_is_no_value(zoo, run):
     assert 'mIoU not finite' in result.notes[0]
 
 
-def test_compare__other_total_batch_is_noted(zoo, run):
-    same = run(training={'world_size': 8, 'batch_size': 2})
-    assert of_config(compare(TABLE, zoo, [same])).notes == []
-    less = run(training={'world_size': 1, 'batch_size': 2})
-    (note,) = of_config(compare(TABLE, zoo, [less])).notes
-    assert 'trained with 2 images a step, the recipe has 16' in note
-    split = run(
-        training={
-            'world_size': 1,
-            'batch_size': 2,
-            'accumulative_counts': 8,
-        }
+def test_compare__a_total_batch_may_be_split(zoo, run):
+    split = {'world_size': 1, 'batch_size': 2, 'accumulative_counts': 8}
+    result = of_config(compare(TABLE, zoo, [run(training=split)]))
+    assert (result.notes, result.refused) == ([], [])
+
+
+def test_compare__weights_given_for_the_same_pretraining_are_noted(zoo, run):
+    row = run(
+        initial_weights='jobs/export/backbone.pth',
+        pretraining={
+            'method': 'LocalGlobal',
+            'config': 'pre',
+            'checkpoint': '/x/mine.pth',
+        },
     )
-    assert of_config(compare(TABLE, zoo, [split])).notes == []
+    result = of_config(compare(TABLE, zoo, [row]))
+    assert result.measured['mIoU'].runs == 1
+    assert result.notes == ['ft: started from mine.pth']
 
 
-def test_compare__other_weights_are_noted(zoo, run):
-    same = run(initial_weights='/elsewhere/a.pth')
-    assert of_config(compare(TABLE, zoo, [same])).notes == []
-    other = run(initial_weights='w/b.pth')
-    (note,) = of_config(compare(TABLE, zoo, [other])).notes
-    assert note == 'ft: started from b.pth, the config names a.pth'
+@pytest.mark.parametrize('start', ['dict(checkpoint=None)', 'None'])
+def test_compare__config_without_a_file_takes_any_but_not_none(
+    zoo, run, start
+):
+    path = zoo.configs['ft'].path
+    path.write_text(CONFIG.replace("dict(checkpoint='w/a.pth')", start))
+    config = Zoo(zoo.root).configs['ft']
+    assert refusal(run(initial_weights='b.pth'), config) is None
+    assert refusal(run(initial_weights=None), config) == (
+        'not started from the pre-trained weights'
+    )
+
+
+def test_compare__other_data_root_is_noted(zoo, run):
+    path = zoo.configs['ft'].path
+    data = "train_dataloader = dict(dataset=dict(data_root='data/coco/'))"
+    path.write_text(CONFIG + data)
+    zoo = Zoo(zoo.root)
+    whole, training = zoo.configs['ft'].hashes
+    row = run(config_hash=whole, training_hash=training, train_data='coco')
+    assert of_config(compare(TABLE, zoo, [row])).notes == []
+    row = row._replace(train_data='coco10percent', train_samples=11828)
+    assert of_config(compare(TABLE, zoo, [row])).notes == [
+        'ft: trained on coco10percent (11828 samples), the config names coco'
+    ]
+
+
+def test_compare__runs_refused_for_one_reason_are_counted(zoo, run):
+    rows = [run(seed=seed, protocol='q') for seed in range(3)]
+    result = of_config(compare(TABLE, zoo, rows))
+    assert result.refused == ['ft: other protocol (q) (3 runs)']
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from mmdense.results.config_hash import (
     config_hash,
     initial_weights,
     read_config_text,
+    train_data,
 )
 from mmdense.testing.launch import ROOT
 
@@ -56,7 +57,9 @@ def changed(cfg, **options):
         {'randomness': {'seed': 3}},
         {'default_hooks.logger.interval': 1},
         {'visualizer': None},
-        {'load_from': '/tmp/x.pth'},
+        {'train_dataloader.dataset.data_root': '/other/ade10percent'},
+        # a run that goes on from its own checkpoint
+        {'load_from': '/tmp/x.pth', 'resume': True},
         {'test_evaluator.outfile_prefix': '/tmp/x'},
         {'benchmark.pretraining.epochs': 1},
     ],
@@ -73,6 +76,9 @@ def test_hash__is_not_of_the_machine(cfg, options):
         {'model.backbone.drop_path_rate': 0.3},
         {'train_cfg.max_iters': 7},
         {'train_dataloader.dataset.data_prefix.img_path': 'images/few'},
+        {'train_dataloader.dataset.data_prefix.img_path': 'few/training'},
+        {'train_dataloader.drop_last': True},
+        {'model.pretrained': 'open-mmlab://resnet50'},
         {'model.decode_head.init_cfg': {'type': 'Normal', 'std': 1.0}},
         {'custom_hooks': [{'type': 'EMAHook'}]},
         {'default_hooks.ema': {'type': 'EMAHook'}},
@@ -89,6 +95,48 @@ def test_hash__of_training_leaves_the_test_out(cfg):
     other = changed(cfg, **{'test_cfg.fp16': True})
     assert config_hash(other) != config_hash(cfg)
     assert config_hash(other, test=False) == config_hash(cfg, test=False)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'load_from': '/tmp/x.pth'},
+        {'model.init_cfg': {'type': 'Pretrained', 'checkpoint': 'x.pth'}},
+        {
+            'model.decode_head.init_cfg': {
+                'type': 'Pretrained',
+                'checkpoint': 'x.pth',
+            }
+        },
+    ],
+    ids=str,
+)
+def test_hash__of_training_has_weights_loaded_beside_the_backbones(
+    cfg, options
+):
+    other = changed(cfg, **options)
+    assert config_hash(other, test=False) != config_hash(cfg, test=False)
+    # a test sets these anew
+    assert config_hash(other) == config_hash(cfg)
+
+
+def test_hash__absolute_prefixes_are_of_the_machine(cfg):
+    key = 'train_dataloader.dataset.data_prefix.img_path'
+    here, there = (
+        changed(cfg, **{key: f'{root}/ade/images'}) for root in ('/a', '/b')
+    )
+    assert config_hash(here) == config_hash(there) != config_hash(cfg)
+    slash = changed(cfg, **{key: 'images/training/'})
+    assert config_hash(slash) == config_hash(cfg)
+
+
+def test_train_data__is_the_last_part_of_the_data_root(cfg):
+    assert train_data(cfg) == 'ADEChallengeData2016'
+    other = changed(
+        cfg, **{'train_dataloader.dataset.data_root': '/a/coco10percent/'}
+    )
+    assert train_data(other) == 'coco10percent'
+    assert train_data({'model': {}}) is None
 
 
 def test_hash__paths_of_another_machine():

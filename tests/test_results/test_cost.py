@@ -7,7 +7,6 @@ from mmengine.utils import get_installed_path
 import mmdense  # noqa: F401
 from mmdense.registry import toolbox_installed
 from mmdense.results.cost import (
-    PEAK,
     UTILISATION,
     Cost,
     backbone_macs,
@@ -49,8 +48,12 @@ def mac_count():
     ids=lambda c: str(c)[:40],
 )
 def test_backbone__published_multiply_adds(config, published):
-    found = backbone_macs(config, (224, 224)) / 1e9
-    assert found == pytest.approx(published, rel=0.02)
+    found = backbone_macs(config, (224, 224))
+    assert found.total / 1e9 == pytest.approx(published, rel=0.02)
+    # of a transformer the patch embedding alone
+    convolutional = 'ResNet' in config['type']
+    share = found.conv / found.total
+    assert share > 0.99 if convolutional else 0 < share < 0.03
 
 
 def test_backbone__vit_by_arithmetic(mac_count):
@@ -59,7 +62,7 @@ def test_backbone__vit_by_arithmetic(mac_count):
         tokens = (side // 16) ** 2
         expected = mac_count.vit_layers(tokens + 1, 192, 12)
         expected += mac_count.patch_embedding(tokens, 192, 16)
-        assert backbone_macs(config, (side, side)) == expected
+        assert backbone_macs(config, (side, side)).total == expected
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,22 @@ def test_pretraining__agrees_with_the_count_of_a_step(
     assert cost.flops == pytest.approx(2 * step, rel=0.05)
     assert cost.images == (200 if selfpatch else 300) * 1281167
     assert cost.amp
+
+
+def test_utilisation__gives_the_hours_that_dino_states():
+    # Caron et al., 2021, Table 8: 72.6 h on 16 V100, peak 125 TFLOP/s
+    cfg = read('dino/dino_vit-small-p16_8xb128-amp-coslr-300e_in1k.py')
+    groups = next(
+        step['views']
+        for step in cfg.train_dataloader.dataset.pipeline
+        if 'views' in step
+    )
+    sizes = [group.get('size', 224) for group in groups]
+    groups[sizes.index(96)].num = 10
+    cost = training_cost(cfg, 'ImageNet-1k')
+    speed = 16 * 125e12 * UTILISATION['bf16']
+    hours = cost.flops * cost.images / speed / 3600
+    assert 72.6 / 2 < hours < 72.6 * 2
 
 
 @pytest.mark.parametrize(
@@ -113,7 +132,7 @@ def test_segmentation__linear_head_is_backbone_and_one_layer():
     assert cost.size == (512, 512)
     assert cost.images == 80840 * 16
     classifier = 32 * 32 * 384 * 150
-    assert cost.forward == body + classifier
+    assert cost.forward == body.total + classifier
     assert cost.flops == 6 * cost.forward
 
 
@@ -126,7 +145,7 @@ def test_depth__counts():
     cost = training_cost(cfg, 'NYU Depth V2')
     assert cost.size == (416, 544)
     assert cost.images == 50 * 47584
-    assert cost.forward > backbone_macs(cfg.model.backbone, cost.size)
+    assert cost.forward > backbone_macs(cfg.model.backbone, cost.size).total
 
 
 @needs_mmdet
@@ -142,7 +161,7 @@ def test_depth__counts():
 def test_detection__near_published_counts(name, published):
     folder = get_installed_path('mmdet')
     cfg = Config.fromfile(f'{folder}/.mim/configs/{name}')
-    found = model_macs(cfg.model, (800, 1280), 'mmdet') / 1e9
+    found = model_macs(cfg.model, (800, 1280), 'mmdet').total / 1e9
     assert 0.75 * published < found < 1.15 * published
 
 
@@ -189,8 +208,13 @@ def test_images__repeats_and_unknown_data():
 
 def test_hours__by_hand():
     cost = Cost(1.0, 2e12, 1e6, (1, 1), amp=True)
-    expected = 2e18 / (PEAK['bf16'] * UTILISATION) / 3600
-    assert cost.gpu_hours == pytest.approx(expected)
-    slow = cost._replace(amp=False)
-    assert slow.gpu_hours == pytest.approx(2 * expected)
+    assert cost.gpu_hours == pytest.approx(2e18 / 31.2e12 / 3600)
+    # TF32 convolutions have half of that peak, FP32 products no tensor cores
+    slow = cost._replace(amp=False, conv=1.0)
+    assert slow.gpu_hours == pytest.approx(2 * cost.gpu_hours)
+    products = cost._replace(amp=False, conv=0.0)
+    assert products.gpu_hours == pytest.approx(2e18 / 9.75e12 / 3600)
+    half = cost._replace(amp=False, conv=0.5)
+    mean = (slow.gpu_hours + products.gpu_hours) / 2
+    assert half.gpu_hours == pytest.approx(mean)
     assert cost._replace(images=None).gpu_hours is None

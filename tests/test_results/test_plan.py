@@ -1,4 +1,7 @@
 import re
+import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +44,11 @@ def test_plan__text_is_commands_and_comments_with_the_assumption():
     commands = [line for line in text.splitlines() if line and line[0] != '#']
     assert commands == [step.command for step in plan.steps]
     assert '(estimated)' in text
-    assert 'A100 at 30% of its peak' in text
+    assert 'A100 at 10% of its peak' in text
+    # half and double of the estimate
+    hours = plan.steps[0].hours
+    said = f'{hours / 2:,.0f} to {hours * 2:,.0f} GPU-hours (estimated)'
+    assert said in text
     for place in FILE.findall(text):
         assert (ROOT / place).is_file(), place
 
@@ -100,3 +107,22 @@ def test_gpus__from_the_name():
     assert gpus_of('a_16xb128-amp') == 16
     assert gpus_of('mask-rcnn_r50_8xb2-12e_coco') == 8
     assert gpus_of('x') == 1
+
+
+def test_plan__of_an_installed_package_names_what_is_there(tmp_path):
+    root = tmp_path / 'site packages' / '.mim'
+    for name in ('configs', 'tools'):
+        shutil.copytree(
+            ROOT / name,
+            root / name,
+            ignore=shutil.ignore_patterns('__pycache__', '*.csv'),
+        )
+    zoo = Zoo(root)
+    assert zoo.root == root
+    (plan,) = plans(zoo, OWN)
+    for command in [*(step.command for step in plan.steps), plan.short]:
+        words = shlex.split(command)
+        named = [w for w in words if w.endswith(('.py', '.sh'))]
+        assert named
+        assert [w for w in named if not Path(w).is_file()] == []
+        assert str(root / 'tools') in command

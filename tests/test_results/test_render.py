@@ -51,6 +51,10 @@ def results(tmp_path):
         RunRow(
             config=name,
             config_hash=config_hash(cfg),
+            training_hash=config_hash(cfg, test=False),
+            training={'world_size': 8, 'batch_size': 2},
+            initial_weights='a.pth',
+            finished=True,
             weights_hash=f'{name}{seed}',
             protocol='fpn-160k' if value == 50 else 'fpn-40k',
             dataset='ADE20K',
@@ -83,8 +87,8 @@ fpn_selfpatch.py) |
 
 Notes:
 
-- DINO ViT-S/16: repository alinlab/SelfPatch, not a paper table
-- DINO + SelfPatch ViT-S/16: repository alinlab/SelfPatch, not a paper table
+- DINO ViT-S/16, DINO + SelfPatch ViT-S/16: repository alinlab/SelfPatch, \
+not a paper table
 - not compared: fpn_selfpatch: other protocol (fpn-160k)
 """
 
@@ -166,3 +170,15 @@ def test_html__text_is_escaped(results):
     assert '<b>' not in text
     assert '&lt;b&gt;' in text
     assert 'a &amp; b' in text
+
+
+def test_csv__notes_on_a_metric_stand_on_its_line(results, monkeypatch):
+    row = results[0].rows[0]
+    other = row._replace(metric='aAcc')
+    monkeypatch.setattr('mmdense.results.render.row_key', lambda _: 'key')
+    notes = ['fpn_dino: aAcc not finite (2 runs)', 'fpn_dino: started from x']
+    result = results[0]._replace(rows=(row, other), notes=notes * 2)
+    lines = render([[result]], 'csv')
+    first, second = csv.DictReader(io.StringIO(lines))
+    assert first['notes'] == f'{row.notes}; {notes[1]}'
+    assert second['notes'] == f'{row.notes}; {notes[0]}; {notes[1]}'

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 import mmdense  # noqa: F401
-from mmdense.engine.hooks.result_row_hook import config_place
+from mmdense.engine.hooks.result_row_hook import config_place, training_facts
 from mmdense.results.config_hash import config_hash
 from mmdense.results.rows import file_hash, read_rows
 from mmdense.testing.launch import ROOT
@@ -62,6 +62,9 @@ class RowToyModel(BaseModel):
 class RowToyData(Dataset):
     METAINFO = {}
     metainfo = {}
+
+    def __init__(self, data_root=''):
+        super().__init__()
 
     def __len__(self):
         return 6
@@ -165,8 +168,61 @@ def test_row__without_a_benchmark(trained):
     trained.pop('benchmark')
     test(trained)
     (row,) = read_rows(trained.work_dir)
-    assert row.protocol is row.dataset is row.split is row.pretraining is None
+    assert row.protocol is row.dataset is row.split is None
     assert row.value == 42.5
+
+
+def train(cfg, **changes):
+    cfg = copy.deepcopy(cfg)
+    for name in ('test_dataloader', 'test_cfg', 'test_evaluator'):
+        cfg.pop(name)
+    cfg.merge_from_dict(changes)
+    Runner.from_cfg(cfg).train()
+
+
+def test_row__training_from_random_weights_names_none(trained):
+    train(trained, **{'model.backbone.init_cfg': None})
+    # this config of the test still names some
+    (row,) = rows_after(trained)
+    assert row.training_hash is not None
+    assert row.initial_weights is row.initial_weights_hash is None
+
+
+def rows_after(cfg):
+    cfg = copy.deepcopy(cfg)
+    cfg.load_from = f'{cfg.work_dir}/iter_4.pth'
+    Runner.from_cfg(cfg).test()
+    return read_rows(cfg.work_dir)
+
+
+def test_row__checkpoint_without_a_config_leaves_the_tests(trained):
+    path = f'{trained.work_dir}/iter_4.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    del checkpoint['meta']['cfg']
+    torch.save(checkpoint, path)
+    (row,) = rows_after(trained)
+    assert row.initial_weights.endswith('start.pth')
+    assert row.training_hash is row.finished is row.train_data is None
+    assert row.pretraining == {'method': 'DINO', 'config': 'pre'}
+
+
+def test_row__pretraining_and_data_are_those_of_the_training(trained):
+    train(
+        trained,
+        **{
+            'benchmark.pretraining.checkpoint': 'mine.pth',
+            'train_dataloader.dataset.data_root': '/x/toys10percent',
+        },
+    )
+    (row,) = rows_after(trained)
+    assert row.pretraining['checkpoint'] == 'mine.pth'
+    assert row.train_data == 'toys10percent'
+
+
+def test_facts__samples_that_a_checkpoint_states():
+    facts = training_facts({'mmdense_run': {'train_samples': 6}})
+    assert facts['train_samples'] == 6
+    assert 'train_samples' not in training_facts({})
 
 
 def test_row__that_cannot_be_written_is_a_warning(trained, tmp_path):

@@ -5,7 +5,7 @@ import yaml
 
 from mmdense.registry import toolbox_installed
 from mmdense.results.published import lines
-from mmdense.results.zoo import Zoo, configs_of_row
+from mmdense.results.zoo import Zoo, configs_of_row, public_weights
 from mmdense.testing.launch import ROOT
 from mmdense.utils.errors import UserValueError
 
@@ -190,3 +190,20 @@ def test_metafile__config_that_is_not_there(tmp_path):
 def test_find__nearest_names():
     with pytest.raises(UserValueError, match='dino_vit-small-p16_8xb128'):
         ZOO.find('dino_vit-small-p16_8xb128-amp-coslr-300e_in2k')
+
+
+def test_root__follows_the_links_of_a_checkout(tmp_path):
+    links = tmp_path / '.mim'
+    links.mkdir()
+    (links / 'configs').symlink_to(ROOT / 'configs')
+    assert Zoo(links).root == ROOT.resolve()
+    key = 'localglobal/table-1/localglobal/vit-ti-16/ade20k/linear'
+    (path,) = configs_of_row(key, links)
+    assert path.startswith(str(ROOT.resolve() / 'configs'))
+    assert '.mim' not in path
+
+
+def test_public_weights__of_the_zoo_and_of_nothing(tmp_path):
+    assert public_weights() == public_weights(ROOT) == ZOO.public_weights
+    assert all('File' in entry for entry in public_weights().values())
+    assert public_weights(tmp_path) == {}

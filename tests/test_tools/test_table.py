@@ -1,4 +1,6 @@
 import csv
+import importlib.util
+import os
 
 import pytest
 from mmengine.config import Config
@@ -8,12 +10,21 @@ from mmdense.registry import toolbox_installed
 from mmdense.results.config_hash import config_hash
 from mmdense.results.rows import RunRow, write_row
 from mmdense.testing.launch import ROOT, run_tool
+from mmdense.utils.errors import UserValueError
 
 pytestmark = pytest.mark.skipif(
     not (toolbox_installed('mmseg') and toolbox_installed('mmdet')),
     reason='mmseg and mmdet are not installed',
 )
 NAME = 'linear_vit-tiny-p16_local-global-300e-pre_8xb2-64e_ade20k-512x512'
+
+
+def load_tool():
+    path = ROOT / 'tools/benchmarks/table.py'
+    spec = importlib.util.spec_from_file_location('table_tool', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def table(*args, **kwargs):
@@ -23,11 +34,27 @@ def table(*args, **kwargs):
 def test_missing__counts_and_exit_code():
     text = table('--missing', '--baselines', '--paper', 'LocalGlobal').stdout
     assert (
-        "the papers' own methods: 12 of 12 rows have a config, 0 have none."
-        in text
+        "the papers' own methods: 12 of 12 rows have a config, 0 have one "
+        'whose pre-training is missing, 0 have none.' in text
     )
     assert 'beit-as-cited/vit-b-16/ade20k  [quoted: taken by the' in text
-    assert 'other methods: 5 of 9 rows have a config, 0 have none, 4 ' in text
+    assert 'other methods: 5 of 9 rows have a config, 0 have one ' in text
+    assert 'missing, 0 have none, 4 are quoted' in text
+
+
+def test_missing__pretraining_that_is_not_there_is_counted_by_itself():
+    tool = load_tool()
+    keys = list(tool.lines())[:4]
+    found = {
+        keys[0]: ['no config'],
+        keys[1]: ['no pre-training config x'],
+        keys[2]: ['quoted: y'],
+    }
+    text = tool.missing_text(found, 4, 'all')
+    assert text.endswith(
+        'all: 1 of 4 rows have a config, 1 have one whose pre-training is '
+        'missing, 1 have none, 1 are quoted and have none on purpose.\n'
+    )
 
 
 def test_missing__ablations_are_listed_by_table():
@@ -41,6 +68,11 @@ def test_table__made_up_runs(tmp_path):
     row = RunRow(
         config=NAME,
         config_hash=config_hash(cfg),
+        training_hash=config_hash(cfg, test=False),
+        training={'world_size': 8, 'batch_size': 2},
+        finished=True,
+        initial_weights='/x/local-global_vit-tiny-p16.pth',
+        pretraining=cfg.benchmark.pretraining.to_dict(),
         protocol=cfg.benchmark.protocol,
         dataset='ADE20K',
         split='val',
@@ -70,9 +102,58 @@ def test_table__html_of_a_paper(tmp_path):
     table('--paper', 'LocalGlobal', '--out', out)
     text = out.read_text(encoding='utf-8')
     assert text.count('<table>') == text.count('</table>') == 2
-    # a link from the file to the config
+    # a link from the file to the config, through no other link
     link = text.split('href="')[1].split('"')[0]
-    assert (tmp_path / link).resolve().is_file()
+    assert '.mim' not in link
+    path = os.path.normpath(os.path.join(os.path.realpath(tmp_path), link))
+    assert os.path.isfile(path)
+    assert path == os.path.realpath(path)
+
+
+def test_table__suffix_in_any_case(tmp_path):
+    out = tmp_path / 'TABLE.CSV'
+    table('localglobal/table-1', '--out', out)
+    assert out.read_text(encoding='utf-8').startswith('table,key,method')
+
+
+def test_out__that_cannot_be_written_is_told_before_the_work(tmp_path):
+    file = tmp_path / 'file'
+    file.write_text('kept')
+    tool = load_tool()
+    with pytest.raises(UserValueError, match='is a folder'):
+        tool.check_out(str(tmp_path))
+    with pytest.raises(UserValueError, match='file is a file'):
+        tool.check_out(str(file / 'a' / 'table.md'))
+    tool.check_out(str(tmp_path / 'new' / 'table.md'))
+    done = table('--out', tmp_path, '--runs', 'no/such', check=False)
+    assert done.returncode == 2
+    assert 'is a folder; name a file' in done.stdout
+    assert 'Traceback' not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['--missing', '--format', 'html'], '--missing writes plain text'),
+        (['--missing', '--out', 'x.HTML'], '--missing writes plain text'),
+        (['--todo', 'x', '--out', 'x.csv'], '--todo writes plain text'),
+        (['--missing', '--todo', 'x'], 'not allowed with'),
+        (['--missing', '--keys'], 'not allowed with'),
+        (['--todo', 'x', '--', 'table-1'], 'neither TABLE nor'),
+        (['--todo', ''], '--todo needs the key'),
+        (['--keys', '--runs', '.'], '--keys takes neither --runs'),
+        (['--any-protocol'], 'goes with --runs'),
+        (['--baselines'], 'goes with --missing'),
+    ],
+)
+def test_options__that_would_be_ignored_are_refused(
+    args, message, monkeypatch, capsys
+):
+    monkeypatch.setattr('sys.argv', ['table.py', *args])
+    with pytest.raises(SystemExit) as error:
+        load_tool().parse_args()
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_todo__commands():

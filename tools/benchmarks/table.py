@@ -31,6 +31,9 @@ from mmdense.results.published import (
 from mmdense.results.render import FORMATS, render
 from mmdense.results.rows import RowWarning, read_rows
 from mmdense.results.zoo import Zoo
+from mmdense.utils.errors import UserValueError
+
+SUFFIXES = {'.csv': 'csv', '.html': 'html', '.htm': 'html'}
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,9 +50,12 @@ def parse_args() -> argparse.Namespace:
     add(
         '--any-protocol',
         action='store_true',
-        help='also compare runs of another protocol or a changed config',
+        help='also compare runs of another protocol, a changed config, '
+        'another batch, other or unknown starting weights',
     )
-    add(
+    # what to print in place of the tables
+    other = parser.add_mutually_exclusive_group().add_argument
+    other(
         '--missing',
         action='store_true',
         help="list rows of the papers' own methods without a config",
@@ -59,12 +65,52 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='with --missing: the rows of other methods too',
     )
-    add('--todo', metavar='ROW', help='print the commands for a row')
-    add('--keys', action='store_true', help='list the keys of all rows')
+    other('--todo', metavar='ROW', help='print the commands for a row')
+    other('--keys', action='store_true', help='list the keys of all rows')
     args = parser.parse_args()
+    check_args(parser, args)
+    return args
+
+
+def check_args(
+    parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> None:
+    """Refuse options that would be ignored."""
     if args.baselines and not args.missing:
         parser.error('--baselines goes with --missing')
-    return args
+    if args.todo is not None:
+        if not args.todo.strip():
+            parser.error('--todo needs the key of a row, or a config')
+        if args.tables or args.paper:
+            parser.error('--todo ROW takes neither TABLE nor --paper')
+    given = {'--missing': args.missing, '--keys': args.keys}
+    given['--todo'] = args.todo is not None
+    for option in [name for name, is_given in given.items() if is_given]:
+        if args.runs or args.any_protocol:
+            parser.error(f'{option} takes neither --runs nor --any-protocol')
+        named = Path(args.out or '').suffix.lower() in SUFFIXES
+        if args.format or named:
+            parser.error(
+                f'{option} writes plain text: leave --format out and let '
+                '--out end in .txt'
+            )
+    if args.any_protocol and not args.runs:
+        parser.error('--any-protocol goes with --runs')
+
+
+def check_out(out: str) -> None:
+    """Say before the work that a file cannot be written.
+
+    Raises:
+        UserValueError: If it is a folder, or below a file.
+    """
+    if os.path.isdir(out):
+        raise UserValueError(f'--out {out} is a folder; name a file.')
+    for parent in Path(out).absolute().parents:
+        if os.path.exists(parent) and not os.path.isdir(parent):
+            raise UserValueError(
+                f'--out {out} cannot be written: {parent} is a file.'
+            )
 
 
 def missing_text(found: Dict[str, List[str]], total: int, whose: str) -> str:
@@ -78,18 +124,21 @@ def missing_text(found: Dict[str, List[str]], total: int, whose: str) -> str:
     Returns:
         str: Several lines; counts at the end.
     """
-    rows, quoted, table = [], 0, ''
+    rows, quoted, none, table = [], 0, 0, ''
     for key, problems in found.items():
         here = lines()[key][0].source_table
         if here != table:
             rows += ['', here]
             table = here
         quoted += problems[0].startswith('quoted: ')
+        none += problems == ['no config']
         why = '' if problems == ['no config'] else f'  [{problems[0]}]'
         rows.append(f'  {key}{why}')
-    count = len(found) - quoted
-    text = f'{whose}: {total - len(found)} of {total} rows have a config, '
-    text += f'{count} have none'
+    count = len(found) - quoted - none
+    text = (
+        f'{whose}: {total - len(found)} of {total} rows have a config, '
+        f'{count} have one whose pre-training is missing, {none} have none'
+    )
     if quoted:
         text += f', {quoted} are quoted and have none on purpose'
     return '\n'.join([*rows, '', f'{text}.', '']).lstrip('\n')
@@ -127,11 +176,11 @@ def tables_text(zoo: Zoo, args: argparse.Namespace) -> str:
     results = [compare(t, zoo, runs, args.any_protocol) for t in tables]
     form = args.format
     if form is None:
-        suffix = Path(args.out or '').suffix
-        form = {'.csv': 'csv', '.html': 'html'}.get(suffix, 'markdown')
+        suffix = Path(args.out or '').suffix.lower()
+        form = SUFFIXES.get(suffix, 'markdown')
     links = ''
     if args.out:
-        here = os.path.abspath(os.path.dirname(args.out) or '.')
+        here = os.path.realpath(os.path.dirname(args.out) or '.')
         links = os.path.relpath(zoo.root, here).replace(os.sep, '/') + '/'
         links = '' if links == './' else links
     others = orphans(runs, zoo)
@@ -156,9 +205,11 @@ def main() -> None:
     warnings.simplefilter('ignore')
     warnings.simplefilter('always', RowWarning)
     warnings.showwarning = show_warning
+    if args.out:
+        check_out(args.out)
     published_rows(args.paper)
     zoo = Zoo(zoo_root())
-    if args.todo:
+    if args.todo is not None:
         text = '\n'.join(plan_text(plan) for plan in plans(zoo, args.todo))
     elif args.keys:
         text = keys_text(args)
@@ -167,8 +218,13 @@ def main() -> None:
     else:
         text = tables_text(zoo, args)
     if args.out:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.out).write_text(text, encoding='utf-8')
+        try:
+            Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+            Path(args.out).write_text(text, encoding='utf-8')
+        except OSError as error:
+            raise UserValueError(
+                f'--out {args.out} cannot be written: {error}'
+            ) from error
         print(f'wrote {args.out}')
     else:
         print(text, end='')

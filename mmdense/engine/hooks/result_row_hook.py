@@ -13,6 +13,7 @@ from mmdense.results.config_hash import (
     config_hash,
     initial_weights,
     read_config_text,
+    train_data,
 )
 from mmdense.results.metric_names import name_metrics, primary
 from mmdense.results.rows import RunRow, file_hash, write_row
@@ -59,6 +60,8 @@ def training_facts(checkpoint: Dict[str, Any]) -> Dict[str, Any]:
     steps, epoch = meta.get('iter'), meta.get('epoch')
     if isinstance(steps, int):
         facts['steps'] = steps // (run.get('accumulative_counts') or 1)
+    if isinstance(run.get('train_samples'), int):
+        facts['train_samples'] = run['train_samples']
     if isinstance(meta.get('seed'), int):
         facts['seed'] = meta['seed']
     cfg = read_config_text(meta.get('cfg'))
@@ -66,6 +69,10 @@ def training_facts(checkpoint: Dict[str, Any]) -> Dict[str, Any]:
         return facts
     facts['training_hash'] = config_hash(cfg, test=False)
     facts['initial_weights'] = initial_weights(cfg)
+    facts['train_data'] = train_data(cfg)
+    benchmark = cfg.get('benchmark')
+    if isinstance(benchmark, dict):
+        facts['pretraining'] = benchmark.get('pretraining')
     loop = cfg.get('train_cfg') or {}
     for done, key in ((steps, 'max_iters'), (epoch, 'max_epochs')):
         if isinstance(done, int) and loop.get(key):
@@ -135,7 +142,9 @@ class ResultRowHook(Hook):
         place = config_place(cfg.filename)
         named = name_metrics(metrics)
         metric = primary(named.values)
-        start = facts.pop('initial_weights', None) or initial_weights(cfg)
+        # a training that says it started from nothing is taken at its word
+        start = facts.setdefault('initial_weights', initial_weights(cfg))
+        facts.setdefault('pretraining', benchmark.get('pretraining'))
         checkpoint = runner._load_from
         cuda = torch.cuda.is_available()
         log = Path(runner.log_dir) / f'{runner.timestamp}.log'
@@ -145,9 +154,7 @@ class ResultRowHook(Hook):
             config_hash=config_hash(cfg),
             checkpoint=checkpoint,
             weights_hash=file_hash(checkpoint),
-            initial_weights=start,
             initial_weights_hash=file_hash(start),
-            pretraining=benchmark.get('pretraining'),
             dataset=benchmark.get('dataset'),
             split=benchmark.get('split'),
             protocol=benchmark.get('protocol'),

@@ -86,6 +86,8 @@ class ResumeCheckHook(Hook):
         """Write the facts down."""
         checkpoint[KEY] = {
             **run_facts(runner),
+            # for the row of a test, see mmdense.ResultRowHook
+            'train_samples': len(runner.train_dataloader.dataset),
             HEADS: head_counts(unwrapped(runner.model)),
         }
 

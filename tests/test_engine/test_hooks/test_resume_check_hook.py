@@ -64,6 +64,14 @@ def test_hook__same_conditions_are_silent(monkeypatch):
     assert _said(monkeypatch, {}, {}) == []
 
 
+def test_hook__counts_the_samples():
+    checkpoint = {}
+    ResumeCheckHook().before_save_checkpoint(
+        _runner(batch=4, length=10), checkpoint
+    )
+    assert checkpoint['mmdense_run']['train_samples'] == 40
+
+
 def test_hook__only_when_resuming(monkeypatch):
     now = {'batch': 8, 'resume': False}
     assert _said(monkeypatch, {}, now) == []
