@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import List, Tuple
 
 from mmengine.config import DictAction
@@ -9,8 +10,14 @@ from mmengine.utils import ProgressBar
 
 from mmdense.apis import running
 from mmdense.apis.inference import DenseInferencer
-from mmdense.apis.inference_files import InferenceWriter, find_images
+from mmdense.apis.inference.files import (
+    InferenceWriter,
+    check_targets,
+    find_images,
+)
+from mmdense.apis.inference.inferencer import reason_of
 from mmdense.apis.model_zoo import model_index
+from mmdense.apis.stages import check_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,7 +67,9 @@ def parse_args() -> argparse.Namespace:
 @running.exit_on_user_error
 def main() -> None:
     args = parse_args()
+    check_folder(Path(args.out_dir).absolute(), '--out-dir')
     images = find_images(args.inputs, args.out_dir)
+    check_targets(images, args.out_dir, args.save_pred)
     entry = model_index().get(args.config, {})
     cfg = running.read_config(entry.get('Config', args.config))
     if args.cfg_options is not None:
@@ -80,8 +89,12 @@ def main() -> None:
 
     try:
         for found in model.predict(list(images), args.batch_size, skip):
-            writer.write(found, images[found.name])
-            bar.update()
+            try:
+                writer.write(found, images[found.name])
+            except Exception as error:  # of one image
+                skip(found.name, reason_of(error))
+            else:
+                bar.update()
     finally:
         predictions = writer.close()
         print()

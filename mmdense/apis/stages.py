@@ -13,9 +13,10 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from ..utils.errors import UserError
+from ..results.rows import file_hash
+from ..utils.errors import UserError, UserValueError
 
 _EPOCH = re.compile(r'Epoch\(train\)\s+\[\s*(\d+)\]\[\s*(\d+)/(\d+)\]')
 _ITERATION = re.compile(r'Iter\(train\)\s+\[\s*(\d+)/(\d+)\]')
@@ -45,20 +46,30 @@ def code_files(root: Path) -> List[Path]:
     )
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        for block in iter(lambda: file.read(1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a file as a whole or, if interrupted, not at all."""
     part = path.with_name(f'{path.name}.{os.getpid()}.part')
     part.write_text(text)
     os.replace(part, path)
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Refuse a folder that cannot be one, before any work.
+
+    Args:
+        path (Path): To be made; it may exist.
+        option (str): Of the command line, for the message.
+
+    Raises:
+        UserValueError: If it, or what it lies in, is a file.
+    """
+    for folder in (path, *path.parents):
+        if folder.is_dir():
+            return
+        if folder.exists():
+            raise UserValueError(
+                f'{option} {path}: {folder} is a file, not a folder.'
+            )
 
 
 @dataclass
@@ -75,7 +86,8 @@ class Stage:
         epochs (int): Length of a training that counts epochs, for the
             progress. Defaults to 0: unknown.
         inputs (List[Path]): Files whose content the result depends on.
-        outputs (List[Path]): Files without which the stage is not done.
+        outputs (List[Path]): Files without which the stage is not done. The
+            last part may be a pattern as in ``*.json``: one of them at least.
         identity (List[str], optional): What else it depends on. Defaults to
             None, the command.
         env (Dict[str, str]): Environment variables of the command.
@@ -100,7 +112,7 @@ class Stage:
         identity = self.command if self.identity is None else self.identity
         digest = hashlib.sha256(json.dumps(identity).encode())
         for path in self.inputs:
-            digest.update(file_hash(path).encode())
+            digest.update(str(file_hash(path)).encode())
         return digest.hexdigest()
 
     @property
@@ -116,7 +128,7 @@ class Stage:
         except (OSError, ValueError):
             return False
         return marker.get('key') == self.key and all(
-            path.is_file() for path in self.outputs
+            any(path.parent.glob(path.name)) for path in self.outputs
         )
 
     def finish(self, seconds: float) -> None:
@@ -205,6 +217,7 @@ def run_stages(
     cwd: Optional[Path] = None,
     every: float = 10,
     keep_old: bool = False,
+    held: Sequence[int] = (),
 ) -> None:
     """Run stages beside each other and show where they are.
 
@@ -217,6 +230,8 @@ def run_stages(
             None, the present one.
         every (float): Seconds between two lines of progress. Defaults to 10.
         keep_old (bool): See :meth:`Stage.prepare`. Defaults to False.
+        held (Sequence[int]): Descriptors that the commands keep open, of
+            locks that are to last as long as they do. Defaults to ``()``.
 
     Raises:
         StageError: If one fails; the end of its log is printed.
@@ -229,7 +244,7 @@ def run_stages(
                     print(f'{stage.name}: already done', flush=True)
                     continue
                 stage.prepare(keep_old)
-                running.append((stage, _start(stage, cwd), time.time()))
+                running.append((stage, _start(stage, cwd, held), time.time()))
                 print(f'{stage.name}: started, log in {stage.log}', flush=True)
             for stage, seconds in _wait(running, every):
                 stage.finish(seconds)
@@ -243,7 +258,9 @@ def run_stages(
             raise
 
 
-def _start(stage: Stage, cwd: Optional[Path]) -> subprocess.Popen:
+def _start(
+    stage: Stage, cwd: Optional[Path], held: Sequence[int]
+) -> subprocess.Popen:
     env = {
         # threads that spin while they wait hold the loaders up
         'OMP_WAIT_POLICY': 'PASSIVE',
@@ -254,7 +271,12 @@ def _start(stage: Stage, cwd: Optional[Path]) -> subprocess.Popen:
         env['OMP_NUM_THREADS'] = str(stage.threads)
     with open(stage.log, 'ab') as log:
         return subprocess.Popen(
-            stage.command, cwd=cwd, env=env, stdout=log, stderr=log
+            stage.command,
+            cwd=cwd,
+            env=env,
+            stdout=log,
+            stderr=log,
+            pass_fds=tuple(held),
         )
 
 

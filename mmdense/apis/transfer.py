@@ -2,36 +2,31 @@
 
 import os
 import os.path as osp
-import re
-import shutil
 import sys
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
-import yaml
 from mmengine.config import Config
 
-from ..utils.checkpoint import load_checkpoint_file, local_file
-from ..utils.errors import UserError
-from .model_zoo import model_index, zoo_root
+from ..results.config_hash import config_hash, train_data
+from ..results.rows import file_hash
+from ..utils.checkpoint import load_checkpoint_file
 from .running import latest_checkpoint
-from .stages import Stage, file_hash
+from .stages import Stage, write_text
+from .transfer_weights import (
+    MissingWeightsError,
+    fetch_public,
+    how_to_pretrain,
+    is_export,
+    pretraining_of,
+    read_origin,
+    share,
+    unfinished,
+)
 
 _START = 'model.backbone.init_cfg.checkpoint'
-# what a training does not depend on
-_NOT_TRAINING = (
-    *('benchmark', 'test_dataloader', 'test_evaluator', 'test_cfg'),
-    *('tta_model', 'tta_pipeline', 'visualizer', 'vis_backends'),
-    *('work_dir', 'log_level', 'launcher'),
-)
-# what no result depends on, wherever it stands in a config
-_NO_MATTER = ('num_workers', 'persistent_workers', 'pin_memory')
-
-
-class MissingWeightsError(UserError, FileNotFoundError):
-    """The weights to start from are not there; says how to get them."""
 
 
 @dataclass
@@ -41,8 +36,8 @@ class TransferJob:
     Args:
         config (str): Config file.
         cfg (Config): The same with the options merged.
-        work (Path): Folder of all stages: ``export``, ``train``, ``test``
-            and, for the rows, ``results``.
+        work (Path): Folder of all stages: ``export``, ``train``, ``test``;
+            the row of a test lies in ``test/results``.
         tools (Path): Folder with ``train.py`` and its launchers.
         options (List[str]): ``key=value`` words for ``--cfg-options``.
         launcher (str): ``'none'``, ``'pytorch'`` or ``'slurm'``. Defaults to
@@ -74,10 +69,11 @@ class TransferJob:
     notes: List[str] = field(default_factory=list, init=False)
     # the config names other weights than are used
     _moved: bool = field(default=False, init=False)
-    # what the user gave instead
-    _given: str = field(default='', init=False)
-    # where the export is kept for other runs
+    # what a row says about weights that the user gave
+    _pretraining: Optional[dict] = field(default=None, init=False)
+    # where the export is kept for other runs, and of which config it is
     _shared: Optional[str] = field(default=None, init=False)
+    _own: str = field(default='', init=False)
 
     @property
     def train_dir(self) -> Path:
@@ -100,9 +96,9 @@ class TransferJob:
             CheckpointError: If the file cannot be read.
         """
         raw = load_checkpoint_file(weights, trust=self.trust or None)
-        meta = raw.get('meta') if isinstance(raw, dict) else None
-        self._moved, self._given = True, weights
-        if isinstance(meta, dict) and 'mmdense_export' in meta:
+        self._moved = True
+        self._pretraining = pretraining_of(raw, weights, self._origin())
+        if is_export(raw):
             self.weights = osp.abspath(weights)
         else:
             self.source = osp.abspath(weights)
@@ -111,8 +107,9 @@ class TransferJob:
     def find_weights(self, download: bool = False) -> None:
         """Find what the config says that the fine-tuning starts from.
 
-        A file at ``init_cfg.checkpoint`` is taken; else the latest
-        checkpoint of ``work_dirs/<benchmark.pretraining.config>`` is to be
+        A file at ``init_cfg.checkpoint`` is taken, unless it was exported
+        from another checkpoint than the latest one of
+        ``work_dirs/<benchmark.pretraining.config>``; else that one is to be
         exported to that place; else public weights are fetched.
 
         Args:
@@ -123,16 +120,19 @@ class TransferJob:
         """
         backbone = self.cfg.model.get('backbone') or {}
         named = (backbone.get('init_cfg') or {}).get('checkpoint')
-        origin = (self.cfg.get('benchmark') or {}).get('pretraining') or {}
+        origin = self._origin()
         own, public = origin.get('config'), origin.get('weights')
         self.weights = named
         if named is not None and '://' in named:
             return
         if named is not None and osp.isfile(named):
             # an export that was killed leaves a file without its directory
-            if own is None or zipfile.is_zipfile(named):
+            if own is None:
                 return
-            self.notes.append(f'{named} is not whole and is written again')
+            if not zipfile.is_zipfile(named):
+                self.notes.append(f'{named} is not whole: exporting again')
+            elif self._is_current(named, own):
+                return
         if own is not None:
             self._find_own(own, named)
         elif named is not None and public is not None:
@@ -145,6 +145,30 @@ class TransferJob:
         else:
             self.notes.append('the config names no weights: random ones')
 
+    def _origin(self) -> Dict[str, Any]:
+        """``benchmark.pretraining`` of the config."""
+        benchmark = self.cfg.get('benchmark') or {}
+        return dict(benchmark.get('pretraining') or {})
+
+    def _is_current(self, named: str, own: str) -> bool:
+        """Whether an export is of the latest checkpoint, or a user's own."""
+        latest = latest_checkpoint(osp.join('work_dirs', own))
+        if latest is None:
+            return True
+        origin = read_origin(named)
+        if origin is None:
+            self.notes.append(
+                f'{named} is used as it is. To export {latest} instead, '
+                'remove it'
+            )
+            return True
+        if origin['source_hash'] == file_hash(latest):
+            return True
+        self.notes.append(
+            f'{named} was exported from {origin["source"]}: exporting {latest}'
+        )
+        return False
+
     def _find_own(self, name: str, named: Optional[str]) -> None:
         folder = osp.join('work_dirs', name)
         self.source = latest_checkpoint(folder)
@@ -152,14 +176,15 @@ class TransferJob:
             export = f'no export at {named} and ' if named else ''
             raise MissingWeightsError(
                 f'{self.config} starts from {name}, of which there is '
-                f'{export}no checkpoint in {folder}. Pre-train with\n  '
-                f'{pretraining_command(name)}\nor pass --weights FILE.'
+                f'{export}no checkpoint in {folder}. {how_to_pretrain(name)}.'
             )
+        self._own = name
         note = unfinished(name, self.source)
-        self.notes += [note] if note else []
-        self._moved = named is None
-        self._shared = named
-        self.weights = named or str(self.exported)
+        if note:
+            self.notes.append(f'{note}: its export stays in {self.work}')
+        self._moved = named is None or note is not None
+        self._shared = None if self._moved else named
+        self.weights = str(self.exported) if self._moved else named
 
     def export_stage(self) -> Stage:
         """Write the backbone of :attr:`source` as a plain file."""
@@ -181,26 +206,73 @@ class TransferJob:
         )
 
     def share_export(self) -> None:
-        """Put the export where the configs look for it, in one step."""
-        if self._shared is None:
-            return
-        os.makedirs(osp.dirname(self._shared) or '.', exist_ok=True)
-        part = f'{self._shared}.{os.getpid()}.part'
-        shutil.copyfile(self.exported, part)
-        os.replace(part, self._shared)
+        """Put the export where the configs look for it.
+
+        One of an unfinished pre-training stays in the job's folder.
+        """
+        if self._shared is not None and self.source is not None:
+            share(str(self.exported), self._shared, self.source, self._own)
+
+    @property
+    def run_config(self) -> Path:
+        """Config file that the commands get: the job's own if one is made.
+
+        It lies below a folder ``configs`` as the config itself does, which
+        is how a row names it.
+        """
+        if not self._moved:
+            return Path(self.config)
+        parts = Path(self.config).resolve().parts
+        if 'configs' not in parts:
+            return self.work / parts[-1]
+        last = len(parts) - 1 - parts[::-1].index('configs')
+        return self.work.joinpath(*parts[last:])
+
+    def run_config_text(self) -> str:
+        """Text of :attr:`run_config`, ``''`` if the config itself is used.
+
+        Options of a command line cannot hold every path.
+        """
+        if not self._moved:
+            return ''
+        start: Dict[str, Any] = {'checkpoint': self.weights}
+        if not isinstance(self.cfg.model.backbone.get('init_cfg'), dict):
+            start.update(type='mmdense.Pretrained')
+        lines = [
+            f'_base_ = [{osp.abspath(self.config)!a}]',
+            f'model = dict(backbone=dict(init_cfg={start!a}))',
+        ]
+        if self._pretraining is not None:
+            origin = Config(dict(a=self._pretraining)).to_dict()['a']
+            origin['_delete_'] = bool(self._origin())
+            lines.append(f'benchmark = dict(pretraining={origin!a})')
+        return '\n'.join(lines) + '\n'
+
+    def write_config(self) -> None:
+        """Write :attr:`run_config` if the job needs one of its own."""
+        if self._moved:
+            self.run_config.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self.run_config, self.run_config_text())
 
     def train_stage(self) -> Stage:
         """Fine-tune; goes on from the latest checkpoint of its folder."""
         folder = str(self.train_dir)
-        command = self._launch('train', [self.config])
+        command = self._launch('train', [str(self.run_config)])
         # slurm_train.sh takes the folder as an argument of its own
         command += [] if self.launcher == 'slurm' else ['--work-dir']
         command += [folder, '--resume', *(['--amp'] if self.amp else [])]
         command += [*self._trust(), *self._options()]
-        identity = [
-            *('train', self._recipe(_NOT_TRAINING), self._weights_hash()),
-            *(str(self.gpus), str(self.amp)),
+        loader = self.cfg.get('train_dataloader') or {}
+        wrapper = self.cfg.get('optim_wrapper') or {}
+        # the hash leaves out what a row states by itself
+        by_themselves = [
+            *(loader.get('batch_size'), wrapper.get('accumulative_counts')),
+            *(self.cfg.get('randomness'), self.cfg.get('auto_scale_lr')),
+            *(self.gpus, self.amp, train_data(self.cfg)),
         ]
+        recipe = config_hash(self.cfg, test=False)
+        identity = ['train', recipe, self._weights_hash()]
+        identity += [str(value) for value in by_themselves]
         loop = self.cfg.get('train_cfg') or {}
         return Stage(
             'fine-tuning',
@@ -212,7 +284,7 @@ class TransferJob:
         )
 
     def test_stage(self, checkpoint: str) -> Stage:
-        """Test a checkpoint; the row goes to ``<work>/results``.
+        """Test a checkpoint; the row goes to ``<work>/test/results``.
 
         Args:
             checkpoint (str): Of the fine-tuning.
@@ -220,16 +292,21 @@ class TransferJob:
         Returns:
             Stage: Its folder is ``<work>/test``.
         """
-        command = self._launch('test', [self.config, checkpoint])
-        command += ['--work-dir', str(self.work), *self._trust()]
+        command = self._launch('test', [str(self.run_config), checkpoint])
+        folder = self.work / 'test'
+        command += ['--work-dir', str(folder), *self._trust()]
         command += self._options()
         is_file = osp.isfile(checkpoint)
         return Stage(
             'test',
-            self.work / 'test',
+            folder,
             command,
             inputs=[Path(checkpoint)] if is_file else [],
-            identity=['test', self._recipe(()), str(self.gpus)],
+            outputs=[folder / 'results' / '*.json'],
+            identity=[
+                *('test', config_hash(self.cfg), str(self.gpus)),
+                *(str(self.cfg.get('benchmark')), str(self._pretraining)),
+            ],
             env=self._env(),
         )
 
@@ -265,113 +342,14 @@ class TransferJob:
 
     def _options(self) -> List[str]:
         words = list(self.options)
-        if self._moved:
-            words.append(f'{_START}={self.weights}')
-            if self._given:  # a row tells where the weights come from
-                words.append(f'benchmark.pretraining.checkpoint={self._given}')
-            if not isinstance(self.cfg.model.backbone.get('init_cfg'), dict):
-                kind = _START.replace('checkpoint', 'type')
-                words.append(f'{kind}=mmdense.Pretrained')
+        if self._moved:  # the config of the job has it
+            words = [w for w in words if not w.startswith(f'{_START}=')]
         return ['--cfg-options', *words] if words else []
 
-    def _recipe(self, without: Tuple[str, ...]) -> str:
-        """What the config says, but for what does not matter."""
-        config = self.cfg.to_dict()
-        for key in without:
-            config.pop(key, None)
-        return repr(_reduced(config))
-
     def _weights_hash(self) -> str:
-        start = Path(self.weights or '')
-        if self.source and not start.is_file():
-            start = self.exported  # of an earlier run
-        return file_hash(start) if start.is_file() else str(self.weights)
-
-
-def _reduced(node: Any) -> Any:
-    """Copy of a config without the keys that no result depends on."""
-    if isinstance(node, dict):
-        skip: Tuple[str, ...] = _NO_MATTER
-        if str(node.get('type')).endswith('Pretrained'):
-            skip += ('checkpoint',)  # its content counts
-        return {k: _reduced(v) for k, v in node.items() if k not in skip}
-    if isinstance(node, (list, tuple)):
-        return [_reduced(value) for value in node]
-    return node
-
-
-def public_weights() -> Dict[str, Dict[str, Any]]:
-    """Entries of ``configs/public_weights.yml``.
-
-    Returns:
-        Dict[str, dict]: Name of the weights to ``File``, ``URL``, ``Page``
-        and more; empty if the file is missing.
-    """
-    path = zoo_root() / 'configs' / 'public_weights.yml'
-    return yaml.safe_load(path.read_text()) if path.is_file() else {}
-
-
-def fetch_public(name: str, path: str, download: bool = False) -> None:
-    """Download public weights, or say how.
-
-    Args:
-        name (str): Key of :func:`public_weights`.
-        path (str): Where to put them.
-        download (bool): Fetch them. Defaults to False.
-
-    Raises:
-        MissingWeightsError: If they have no address, or may not be fetched.
-        CheckpointError: If the address cannot be read.
-    """
-    entry = public_weights().get(name) or {}
-    url, page = entry.get('URL'), entry.get('Page')
-    if url and download:
-        fetched = local_file(url, folder=osp.dirname(path) or '.')
-        if osp.abspath(fetched) != osp.abspath(path):
-            os.replace(fetched, path)
-        return
-    where = f'Fetch {url}' if url else f'Get them from {page or name}'
-    more = ', or pass --download' if url else ''
-    raise MissingWeightsError(
-        f'The public weights {name!r} are not at {path}. {where} and put '
-        f'the file there{more}.'
-    )
-
-
-def readable_path(path: str) -> str:
-    """A path without links, from the working directory on if it is there."""
-    # .mim of a checkout links to its configs
-    path = osp.realpath(path)
-    short = osp.relpath(path)
-    return path if short.startswith(osp.pardir) else short
-
-
-def pretraining_command(name: str) -> str:
-    """Command that trains a pre-training config of the zoo."""
-    entry = model_index().get(name)
-    path = readable_path(entry['Config']) if entry else f'{name}.py'
-    processes = re.search(r'_(\d+)xb\d+', name)
-    if processes is None or processes[1] == '1':
-        return f'python tools/train.py {path} --resume'
-    return f'bash tools/dist_train.sh {path} {processes[1]} --resume'
-
-
-def unfinished(name: str, checkpoint: str) -> Optional[str]:
-    """A note if a checkpoint is not the end of its training.
-
-    Args:
-        name (str): Pre-training config in the zoo.
-        checkpoint (str): ``epoch_N.pth`` or ``iter_N.pth``.
-
-    Returns:
-        str or None: None if it is, or if that cannot be told.
-    """
-    entry = model_index().get(name)
-    found = re.search(r'(epoch|iter)_(\d+)\.pth$', checkpoint)
-    if entry is None or found is None:
-        return None
-    key = 'max_epochs' if found[1] == 'epoch' else 'max_iters'
-    planned = Config.fromfile(entry['Config']).train_cfg.get(key)
-    if planned is None or int(found[2]) >= planned:
-        return None
-    return f'{checkpoint} is not the end of its training, {key}={planned}'
+        if self.source is not None:
+            # a file that is to be exported again is not what will be used
+            if not self.export_stage().done:
+                return 'not exported yet'
+            return str(file_hash(self.exported))
+        return file_hash(self.weights) or str(self.weights)

@@ -18,7 +18,7 @@ import json
 from pathlib import PurePosixPath
 from typing import Any, Dict, Mapping, Optional
 
-from .shapes import innermost
+from ..utils.data_settings import inner_datasets
 
 TRAINING_KEYS = (
     *('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'),
@@ -237,5 +237,5 @@ def train_data(cfg: Mapping[str, Any]) -> Optional[str]:
     loader = cfg.get('train_dataloader')
     if not isinstance(loader, Mapping) or 'dataset' not in loader:
         return None
-    root = innermost(loader)[0].get('data_root')
+    root = inner_datasets(loader['dataset'])[0].get('data_root')
     return PurePosixPath(str(root).replace('\\', '/')).name if root else None

@@ -22,7 +22,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..registry import MODELS
-from .shapes import Size, images_seen, innermost, training_shape
+from ..utils.data_settings import inner_datasets
+from .shapes import Size, images_seen, training_shape
 
 GPU = 'A100'
 # dense products, FLOP/s, data sheet of the GPU
@@ -257,11 +258,8 @@ def _pretraining_macs(cfg: Any) -> Tuple[Macs, Macs, Size]:
     method = model.get('method', model)
     kind = method['type'].rsplit('.', 1)[-1]
     wrapped = method is not model
-    views = next(
-        step['views']
-        for step in innermost(cfg['train_dataloader'])[0]['pipeline']
-        if 'views' in step
-    )
+    data = inner_datasets(cfg['train_dataloader']['dataset'])[0]
+    views = next(step['views'] for step in data['pipeline'] if 'views' in step)
     groups = [(v.get('num', 1), v.get('size', 224)) for v in views]
     largest = max(size for _, size in groups)
     sides = sorted({size for _, size in groups})
@@ -311,7 +309,7 @@ def training_cost(cfg: Any, data: str = '') -> Cost:
     """
     fine_tuning = 'decode_head' in cfg['model'] or 'roi_head' in cfg['model']
     if fine_tuning:
-        dataset, _ = innermost(cfg['train_dataloader'])
+        dataset = inner_datasets(cfg['train_dataloader']['dataset'])[0]
         found = training_shape(dataset['pipeline'], str(dataset['type']))
         if found is None:
             raise ValueError('the training pipeline fixes no size')

@@ -2,6 +2,8 @@
 
 from typing import Any, Dict, Iterator, Optional, Tuple
 
+from ..utils.data_settings import repeats
+
 # of an image that is resized by its short side; Cityscapes has 2:1
 _ASPECT = {'cityscapes': 2.0}
 _USUAL_ASPECT = 4 / 3
@@ -86,19 +88,6 @@ def training_shape(pipeline: Any, data: str = '') -> Optional[Size]:
     return size
 
 
-def innermost(loader: Any) -> Tuple[Any, int]:
-    """Data set inside wrappers, and how often an epoch repeats it."""
-    dataset, times = loader['dataset'], 1
-    while True:
-        times *= dataset.get('times', 1)
-        if 'dataset' in dataset:
-            dataset = dataset['dataset']
-        elif dataset.get('datasets'):
-            dataset = dataset['datasets'][0]
-        else:
-            return dataset, times
-
-
 def images_seen(cfg: Any, data: str) -> Optional[float]:
     """Images that a training sees, repeated ones counted.
 
@@ -116,7 +105,7 @@ def images_seen(cfg: Any, data: str) -> Optional[float]:
     number = next((n for word, n in TRAIN_IMAGES if word in text), None)
     if number is None:
         return None
-    _, times = innermost(cfg['train_dataloader'])
+    times = repeats(cfg['train_dataloader']['dataset'])
     return float(loop['max_epochs'] * times * number)
 
 

@@ -10,6 +10,7 @@ import importlib
 import os
 import pickle
 import pickletools
+import tarfile
 import types
 import zipfile
 from functools import lru_cache
@@ -337,6 +338,13 @@ def load_checkpoint_file(
         return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises many types for bad files
         first_error = error
+    with open(path, 'rb') as stream:
+        head = stream.read(16)
+    # a zip archive or a pickle; truncated ones begin so too
+    if not head.startswith((b'PK', b'\x80')) and not tarfile.is_tarfile(path):
+        raise CheckpointError(
+            f'{path} is not a torch checkpoint (it starts with {head!r}).'
+        ) from first_error
     try:
         names = scan_globals(path)
     except Exception:

@@ -18,3 +18,17 @@ def inner_datasets(dataset: Dict[str, Any]) -> List[Dict[str, Any]]:
         return [dataset]
     parts = inner if isinstance(inner, (list, tuple)) else [inner]
     return [found for part in parts for found in inner_datasets(part)]
+
+
+def repeats(dataset: Dict[str, Any]) -> int:
+    """How often an epoch of a data set passes over its samples.
+
+    Args:
+        dataset (dict): Config of a data set.
+
+    Returns:
+        int: Product of the ``times`` of its wrappers, 1 without one.
+    """
+    if 'dataset' not in dataset:
+        return 1
+    return dataset.get('times', 1) * repeats(dataset['dataset'])

@@ -12,12 +12,13 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmdense.apis import DenseInferencer, running
-from mmdense.apis.inference_files import (
+from mmdense.apis.inference.files import (
     InferenceWriter,
+    check_targets,
     coco_objects,
     find_images,
 )
-from mmdense.apis.inference_model import dataset_meta, load_weights
+from mmdense.apis.inference.toolbox import dataset_meta, load_weights
 from mmdense.registry import toolbox_installed
 from mmdense.testing.launch import ROOT, run_tool
 from mmdense.testing.tiny import build_model
@@ -258,6 +259,43 @@ def test_inferencer__other_tasks_are_refused(pattern, words):
         DenseInferencer(str(config), 'any.pth')
 
 
+@needs_mmseg
+def test_segmentation__one_image_fails(seg, tmp_path, monkeypatch):
+    """The others of its batch are predicted all the same."""
+    model = DenseInferencer(*map(str, seg), 'cpu')
+    bgr = cv2.imread(str(IMAGES[0]))
+    bad = bgr.copy()
+    bad[:] = 255
+    forward = model._stock.forward
+
+    def fails(data):
+        if any(bool((image > 250).all()) for image in data['inputs']):
+            raise RuntimeError('out of memory\nmore')
+        return forward(data)
+
+    monkeypatch.setattr(model._stock, 'forward', fails)
+    found = model([bgr, bad, bgr], batch_size=3, return_vis=True)
+    assert found['skipped'] == [('array 1', 'RuntimeError: out of memory')]
+    kept = [p is not None for p in found['predictions']]
+    assert kept == [v is not None for v in found['visualization']]
+    assert kept == [True, False, True]
+    monkeypatch.setattr(model._stock, 'visualize', lambda *_, **__: 1 / 0)
+    found = model([bgr], return_vis=True)
+    assert found['predictions'][0] is not None
+    assert found['visualization'] == [None]
+    assert 'ZeroDivisionError' in found['skipped'][0][1]
+
+
+@needs_mmseg
+def test_load_weights__positions_of_another_backbone(seg, tmp_path):
+    config, weights = seg
+    content = torch.load(weights, weights_only=True)
+    content['state_dict']['backbone.pos_embed'] = torch.zeros(1, 24, 16)
+    torch.save(content, tmp_path / 'other.pth')
+    with pytest.raises(UserValueError, match='do not fit the config'):
+        DenseInferencer(str(config), str(tmp_path / 'other.pth'), 'cpu')
+
+
 def test_load_weights__of_a_parallel_wrapper():
     source, target = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
     state = {f'module.{k}': v for k, v in source.state_dict().items()}
@@ -301,6 +339,46 @@ def test_find_images__names_do_not_collide(tmp_path):
     (tmp_path / 'texts' / 'a.txt').write_text('')
     with pytest.raises(UserValueError, match='.txt'):
         find_images([str(tmp_path / 'texts')])
+
+
+def _picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(IMAGES[0].read_bytes())
+    return str(path)
+
+
+def test_find_images__below_the_out_dir(tmp_path):
+    """Results alone are left out, and said to be."""
+    inside = _picture(tmp_path / 'out' / 'mine' / 'a.jpg')
+    _picture(tmp_path / 'out' / 'vis' / 'b.jpg')
+    _picture(tmp_path / 'out' / 'pred' / 'b.png')
+    out = str(tmp_path / 'out')
+    assert list(find_images([out], out)) == [inside]
+    assert list(find_images([f'{out}/mine'], out)) == [inside]
+    for text in (f'{out}/vis', f'{out}/vis/*.jpg'):
+        with pytest.raises(UserValueError, match='where results go'):
+            find_images([text], out)
+
+
+def test_check_targets__inputs_are_not_overwritten(tmp_path):
+    first = _picture(tmp_path / 'd' / 'vis' / 'a.jpg')
+    out = str(tmp_path / 'd')
+    images = find_images([first], out)
+    with pytest.raises(UserValueError, match=f'overwrite the input {first}'):
+        check_targets(images, out)
+    check_targets(images, str(tmp_path / 'other'))
+    # through a link, and from another input
+    second = _picture(tmp_path / 'e' / 'a.jpg')
+    (tmp_path / 'o').mkdir()
+    (tmp_path / 'o' / 'vis').symlink_to(tmp_path / 'e')
+    images = find_images([second], str(tmp_path / 'o'))
+    with pytest.raises(UserValueError, match='would overwrite'):
+        check_targets(images, str(tmp_path / 'o'))
+    label = _picture(tmp_path / 'p' / 'pred' / 'a.png')
+    images = find_images([label], str(tmp_path / 'p'))
+    check_targets(images, str(tmp_path / 'p'))
+    with pytest.raises(UserValueError, match='would overwrite'):
+        check_targets(images, str(tmp_path / 'p'), save_pred=True)
 
 
 @needs_mmdet
@@ -359,11 +437,13 @@ def test_command__segmentation(seg, tmp_path):
     for name in ('a.jpg', 'deep/a.jpg'):
         (folder / name).write_bytes(IMAGES[0].read_bytes())
     (folder / 'bad.jpg').write_bytes(b'nothing')
+    Image.new('RGB', (1, 1)).save(folder / 'dot.png')
     out = tmp_path / 'out'
     options = [config, weights, '--out-dir', out, '--device', 'cpu']
     done = run_tool('infer.py', folder, *options, '--save-pred')
     assert f'skipped {folder}/bad.jpg: not an image' in done.stdout
-    assert '2 of 3 images' in done.stdout
+    assert f'skipped {folder}/dot.png: IndexError' in done.stdout
+    assert '2 of 4 images' in done.stdout
     files = sorted(str(p.relative_to(out)) for p in out.rglob('*.*'))
     assert files == [
         *('pred/a.png', 'pred/classes.json', 'pred/deep/a.png'),
@@ -410,6 +490,8 @@ def test_command__detection(det, tmp_path):
         ([IMAGES[0], SEG, 'no.pth'], 'No checkpoint at no.pth'),
         ([IMAGES[0], 'no/config.py', 'no.pth'], 'No config file'),
         ([IMAGES[0], SEG, 'no.pth', '--opacity', '50'], '--opacity'),
+        ([IMAGES[0], SEG, 'no.pth', '--out-dir', SEG], 'is a file'),
+        ([IMAGES[0], SEG, SEG], 'is not a torch checkpoint'),
     ],
 )
 def test_command__mistakes_are_explained(words, error, monkeypatch, capsys):

@@ -8,8 +8,15 @@ import time
 
 import pytest
 
-from mmdense.apis.stages import Stage, StageError, code_files, run_stages
+from mmdense.apis.stages import (
+    Stage,
+    StageError,
+    check_folder,
+    code_files,
+    run_stages,
+)
 from mmdense.testing.launch import ROOT
+from mmdense.utils.errors import UserError
 
 
 def _stage(folder, code, name='one', **settings):
@@ -161,6 +168,35 @@ def test_progress__of_both_loops(tmp_path, lines, epochs, shown):
     stage = _stage(tmp_path, 'pass', epochs=epochs)
     stage.log.write_text(lines)
     assert shown in stage.progress()
+
+
+def test_stage__output_by_pattern(tmp_path):
+    code = 'import os; os.mkdir("rows"); open("rows/a.json", "w").close()'
+
+    def stage():
+        return _stage(tmp_path, code, outputs=[tmp_path / 'rows' / '*.json'])
+
+    run_stages([stage()], tmp_path)
+    assert stage().done
+    (tmp_path / 'rows' / 'a.json').rename(tmp_path / 'rows' / 'a.txt')
+    assert not stage().done
+
+
+def test_run_stages__command_holds_the_lock(tmp_path):
+    """It outlives a caller that was killed."""
+    with open(tmp_path / 'lock', 'w') as file:
+        code = f'import os; os.fstat({file.fileno()})'
+        with pytest.raises(StageError):
+            run_stages([_stage(tmp_path / 'a', code)])
+        run_stages([_stage(tmp_path / 'a', code)], held=[file.fileno()])
+
+
+def test_check_folder__below_a_file(tmp_path):
+    (tmp_path / 'f').write_text('')
+    check_folder(tmp_path / 'new' / 'folder', '--x')
+    for path in (tmp_path / 'f', tmp_path / 'f' / 'a' / 'b'):
+        with pytest.raises(UserError, match='--x .*f is a file'):
+            check_folder(path, '--x')
 
 
 def test_code_files__package_and_shared_configs():

@@ -2,8 +2,11 @@
 
 import importlib.util
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -11,8 +14,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmdense.apis.stages import file_hash
 from mmdense.registry import toolbox_installed
+from mmdense.results.config_hash import config_hash
+from mmdense.results.rows import file_hash
 from mmdense.testing.launch import ROOT
 from mmdense.utils.errors import UserError
 
@@ -67,14 +71,18 @@ def _pretrained(folder):
 def test_run__interrupted_at_each_stage(tool, tmp_path, monkeypatch, capsys):
     if not toolbox_installed('mmseg'):
         pytest.skip('mmseg is not installed')
-    source = _pretrained(tmp_path / 'pretraining')
-    words = [SEG, '--weights', source, '--work-dir', 'w']
+    source = _pretrained(tmp_path / 'pre, training')
+    # names that options of a command line would split and strip
+    words = [SEG, '--weights', source, '--work-dir', 'w, 1']
     words += ['--cfg-options', *SMALL]
-    work = tmp_path / 'w'
+    work = tmp_path / 'w, 1'
     run_stages = tool.module.run_stages
 
     def stop_after(name):
         def wrapped(stages, *args, **settings):
+            # a command that is left running keeps the lock
+            held = os.fstat(settings['held'][0])
+            assert held.st_ino == (work / 'lock').stat().st_ino
             run_stages(stages, *args, **settings)
             if stages[0].name == name:
                 raise KeyboardInterrupt
@@ -122,17 +130,28 @@ def test_run__interrupted_at_each_stage(tool, tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert shown.count('already done') == 3
     row = json.loads(shown[shown.index('{\n') :])
-    assert len(list((work / 'results').glob('*.json'))) == 1
+    rows = list((work / 'test' / 'results').glob('*.json'))
+    assert len(rows) == 1
     assert row['config'] == SEG.stem
+    assert row['config_path'] == SEG.relative_to(ROOT).as_posix()
+    cfg = Config.fromfile(SEG)
+    tool.module.merge_options(cfg, SMALL)
+    assert row['config_hash'] == config_hash(cfg)
+    assert row['training_hash'] == config_hash(cfg, test=False)
     assert row['weights_hash'] == file_hash(work / 'train' / 'epoch_4.pth')
     exported = work / 'export' / 'backbone.pth'
     assert row['initial_weights'] == str(exported)
     assert row['initial_weights_hash'] == file_hash(exported)
-    assert row['pretraining']['checkpoint'] == str(source)
+    # the file does not say what it is of
+    assert row['pretraining'] == dict(checkpoint=str(source), method=None)
     assert row['steps'] == 8 and row['finished'] is True
     log = (work / 'test' / 'log.txt').read_text()
     tested = re.findall(r'mIoU: ([\d.]+)', log)
     assert row['metric'] == 'mIoU' and row['value'] == float(tested[-1])
+    rows[0].unlink()
+    tool(*words)
+    shown = capsys.readouterr().out
+    assert shown.count('already done') == 2 and 'test: done in' in shown
     # nothing was written where other runs would find it
     assert not (tmp_path / 'work_dirs').exists()
 
@@ -167,8 +186,8 @@ def test_dry_run__processes_of_the_recipe(tool, tmp_path, capsys):
     words += ['auto_scale_lr.base_batch_size=16']
     tool(*words, '--launcher', 'pytorch')
     shown = capsys.readouterr().out
-    place = _plan(shown)['fine-tuning'][1].index(str(SEG))
-    assert _plan(shown)['fine-tuning'][1][place + 1] == '2'
+    words_of = _plan(shown)['fine-tuning'][1]
+    assert words_of[words_of.index('--work-dir') - 1] == '2'
     assert 'note: 1 process' not in shown
     tool(*words)
     assert 'a batch of 8, the recipe has 16' in capsys.readouterr().out
@@ -178,7 +197,16 @@ def test_dry_run__processes_of_the_recipe(tool, tmp_path, capsys):
     'words,error',
     [
         (['no/config.py'], 'No config file'),
-        ([SEG.stem[:-3]], SEG.stem),
+        ([SEG.stem[:-3]], 'no config file and no config of the zoo (near'),
+        ([SEG, '--gpus', '0'], '--gpus is 1 or more'),
+        ([SEG, '--work-dir', str(SEG)], 'is a file, not a folder'),
+        ([SEG, '--cfg-options', 'foo'], "takes key=value, not 'foo'"),
+        (
+            [SEG, '--cfg-options', 'train_cfg.max_epochs.x=1'],
+            'cannot be merged',
+        ),
+        ([SEG, '--cfg-options', 'model=3'], 'model=3'),
+        ([SEG, '--cfg-options', 'model.backbone=3'], 'model.backbone=3'),
         ([PRETRAIN], 'no fine-tuning config'),
         ([SEG, '--launcher', 'slurm'], '--partition'),
         ([SEG, '--gpus', '2'], '--launcher'),
@@ -205,6 +233,40 @@ def test_run__row_of_a_table(tool, monkeypatch):
         find('some/row')
     found.pop()
     assert find('some/row').endswith('configs/b.py')
+
+
+def test_dry_run__config_of_the_job(tool, tmp_path, capsys):
+    torch.save({'state_dict': {}}, tmp_path / 'x.pth')
+    words = ['--weights', 'x.pth', '--work-dir', 'w, 1', '--dry-run']
+    tool(SEG, *words)
+    shown = capsys.readouterr().out
+    made = re.search(
+        r"^(mkdir .*\ncat .* <<'END'\n.*?\nEND)$", shown, re.S | re.M
+    )
+    assert not (tmp_path / 'w, 1').exists()
+    subprocess.run(['bash', '-c', made[1]], check=True)
+    path = tmp_path / 'w, 1' / SEG.relative_to(ROOT)
+    assert str(path) in _plan(shown)['fine-tuning'][1]
+    backbone = Config.fromfile(path).model.backbone
+    exported = tmp_path / 'w, 1' / 'export' / 'backbone.pth'
+    assert backbone.init_cfg.checkpoint == str(exported)
+
+
+def test_lock__is_kept_by_a_command_left_running(tool, tmp_path):
+    code = 'input()'
+    with tool.module.lock(tmp_path / 'w') as held:
+        child = subprocess.Popen(
+            [sys.executable, '-c', code],
+            stdin=subprocess.PIPE,
+            pass_fds=[held],
+        )
+    try:
+        with pytest.raises(UserError, match='left running'):
+            tool.module.lock(tmp_path / 'w').__enter__()
+    finally:
+        child.communicate(b'\n')
+    with tool.module.lock(tmp_path / 'w'):
+        pass
 
 
 def test_lock__second_call_is_refused(tool, tmp_path):

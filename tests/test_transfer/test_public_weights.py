@@ -60,7 +60,9 @@ def test_entry__schema(key):
         # how else would one get it
         assert entry['Note']
     else:
-        assert re.fullmatch(r'https://\S+\.(pth|pth\.tar|bin|torch)', entry['URL'])
+        assert re.fullmatch(
+            r'https://\S+\.(pth|pth\.tar|bin|torch)', entry['URL']
+        )
     for name in ('Mean', 'Std'):
         assert len(entry[name]) == 3
         assert all(1 < value < 255 for value in entry[name])

@@ -12,7 +12,6 @@ import os.path as osp
 import shlex
 import sys
 from contextlib import contextmanager
-from glob import glob
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -20,12 +19,9 @@ from mmengine.config import Config, DictAction
 
 from mmdense.apis import running
 from mmdense.apis.model_zoo import model_index
-from mmdense.apis.stages import run_stages
-from mmdense.apis.transfer import (
-    MissingWeightsError,
-    TransferJob,
-    readable_path,
-)
+from mmdense.apis.stages import check_folder, run_stages
+from mmdense.apis.transfer import TransferJob
+from mmdense.apis.transfer_weights import MissingWeightsError, readable_path
 from mmdense.utils.errors import UserError, UserValueError
 
 TOOLS = Path(__file__).resolve().parents[1]
@@ -68,6 +64,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--trust-checkpoint', action='store_true')
     parser.add_argument('--cfg-options', nargs='+', default=[])
     args = parser.parse_args()
+    if args.gpus is not None and args.gpus < 1:
+        parser.error('--gpus is 1 or more')
     if args.launcher == 'slurm' and not args.partition:
         parser.error('--launcher slurm needs --partition NAME')
     if args.launcher == 'none' and (args.gpus or 1) > 1:
@@ -93,8 +91,11 @@ def find_config(target: str) -> str:
         paths = configs_of_row(target)
     except UserValueError as error:
         near = difflib.get_close_matches(target, models, n=3)
-        hint = f' Configs with near names: {", ".join(near)}.' if near else ''
-        raise UserValueError(f'{error}{hint}') from None
+        hint = f' (nearest: {", ".join(near)})' if near else ''
+        raise UserValueError(
+            f'{target!r} is no config file and no config of the zoo{hint}. '
+            f'As a table row: {error}'
+        ) from None
     if not paths:
         raise UserValueError(
             f'{target!r} is a published row without a config: '
@@ -109,11 +110,53 @@ def find_config(target: str) -> str:
     return readable_path(paths[0])
 
 
-def parse_options(words: List[str]) -> Dict[str, Any]:
-    """``key=value`` words as the launchers read them."""
+def merge_options(cfg: Config, words: List[str]) -> None:
+    """Merge ``key=value`` words as the launchers do.
+
+    Raises:
+        UserValueError: If they are no such words, or do not fit the config.
+    """
+    for word in words:
+        if not word.partition('=')[0] or '=' not in word:
+            raise UserValueError(
+                f'--cfg-options takes key=value, not {word!r}.'
+            )
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    return parser.parse_args(['--cfg-options', *words]).cfg_options
+    # mmengine raises whatever it meets
+    try:
+        options = parser.parse_args(['--cfg-options', *words]).cfg_options
+        cfg.merge_from_dict(options)
+    except Exception as error:
+        raise UserValueError(
+            f'--cfg-options {shlex.join(words)} cannot be merged into '
+            f'{cfg.filename}: {error}'
+        ) from error
+
+
+def check_config(cfg: Config) -> None:
+    """Refuse what is no config of a fine-tuning.
+
+    Raises:
+        UserValueError: Names the key.
+    """
+    for key in ('model', 'train_dataloader', 'test_dataloader'):
+        if not cfg.get(key):
+            raise UserValueError(
+                f'{cfg.filename} has no {key}: it is no fine-tuning config.'
+            )
+    places = ('benchmark', 'benchmark.pretraining', 'model.backbone')
+    parts = ('train_cfg', 'optim_wrapper', 'auto_scale_lr', 'default_hooks')
+    loaders = ('train_dataloader', 'test_dataloader')
+    for key in ('model', *loaders, *places, *parts):
+        value: Any = cfg
+        for name in key.split('.'):
+            value = value.get(name) or {}
+            if not isinstance(value, dict):
+                raise UserValueError(
+                    f'{key}={value!r} in {cfg.filename} or --cfg-options: '
+                    'it is to be a dict.'
+                )
 
 
 def processes(cfg: Config, args: argparse.Namespace) -> int:
@@ -136,6 +179,10 @@ def processes(cfg: Config, args: argparse.Namespace) -> int:
 
 def print_plan(job: TransferJob) -> None:
     """Print the command of each stage, and whether it has been run."""
+    text, path = job.run_config_text(), str(job.run_config)
+    if text:
+        print(f'mkdir -p {shlex.quote(osp.dirname(path))}')
+        print(f"cat > {shlex.quote(path)} <<'END'\n{text}END")
     stages = [job.export_stage()] if job.source else []
     checkpoint = job.tested_checkpoint() or f'{job.train_dir}/LAST.pth'
     stages += [job.train_stage(), job.test_stage(checkpoint)]
@@ -146,8 +193,12 @@ def print_plan(job: TransferJob) -> None:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[int]:
     """Keep a second call out of a work dir until this one ends.
+
+    Yields:
+        int: Descriptor of the lock. Commands that keep it open hold the
+        lock, should this process be killed before them.
 
     Raises:
         UserError: If there is one already.
@@ -158,32 +209,36 @@ def lock(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f'Another call works in {folder}. Wait for it, or choose '
-                'another --work-dir.'
+                f'Another call works in {folder}, or a command that one has '
+                f'left running (fuser {shlex.quote(file.name)} shows it). '
+                'Wait for it, or choose another --work-dir.'
             ) from None
         except OSError as error:  # not every network drive has locks
             print(f'note: {folder} cannot be locked: {error}')
-        yield
+        yield file.fileno()
 
 
-def run(job: TransferJob) -> None:
+def run(job: TransferJob, held: int) -> None:
     """Run what has not been run, and show the result row."""
+    settings: Dict[str, Any] = dict(every=30, keep_old=True, held=[held])
     if job.source:
-        run_stages([job.export_stage()], every=30, keep_old=True)
+        run_stages([job.export_stage()], **settings)
         job.share_export()
-    run_stages([job.train_stage()], every=30, keep_old=True)
+    job.write_config()
+    run_stages([job.train_stage()], **settings)
     checkpoint = job.tested_checkpoint()
     if checkpoint is None:
         raise UserError(
             f'{job.train_dir} holds no whole checkpoint to test. Remove '
             'done.json there to train again.'
         )
-    run_stages([job.test_stage(checkpoint)], every=30, keep_old=True)
-    rows = glob(str(job.work / 'results' / '*.json'))
+    test = job.test_stage(checkpoint)
+    run_stages([test], **settings)
+    rows = list(test.folder.glob('results/*.json'))
     if not rows:
-        raise UserError(f'The test wrote no row: see {job.work}/test/log.txt')
+        raise UserError(f'The test wrote no row: see {test.log}.')
     newest = max(rows, key=osp.getmtime)
-    print(f'{newest}:\n{Path(newest).read_text().rstrip()}')
+    print(f'{newest}:\n{newest.read_text().rstrip()}')
 
 
 @running.exit_on_user_error
@@ -193,17 +248,15 @@ def main() -> None:
     running.trust_checkpoints(args.trust_checkpoint)
     cfg = running.read_config(config)
     if args.cfg_options:
-        cfg.merge_from_dict(parse_options(args.cfg_options))
-    for key in ('model', 'train_dataloader', 'test_dataloader'):
-        if not cfg.get(key):
-            raise UserValueError(
-                f'{config} has no {key}: it is no fine-tuning config.'
-            )
+        merge_options(cfg, args.cfg_options)
+    check_config(cfg)
     stem = osp.splitext(osp.basename(config))[0]
+    work = Path(args.work_dir or osp.join('work_dirs', stem)).absolute()
+    check_folder(work, '--work-dir')
     job = TransferJob(
         config,
         cfg,
-        Path(args.work_dir or osp.join('work_dirs', stem)).absolute(),
+        work,
         TOOLS,
         args.cfg_options,
         args.launcher,
@@ -230,8 +283,8 @@ def main() -> None:
             raise missing
         return
     try:
-        with lock(job.work):
-            run(job)
+        with lock(job.work) as held:
+            run(job, held)
     except KeyboardInterrupt:
         print('interrupted: the same command continues', file=sys.stderr)
         sys.exit(130)

@@ -1,5 +1,5 @@
 # AdamW with mild layer decay for the demo rooms, batch 8. The polynomial ends
-# with train_cfg.max_epochs.
+# with train_cfg.max_epochs, the warm-up multiplies its beginning.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
@@ -15,20 +15,13 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-2,
-        by_epoch=True,
-        begin=0,
-        end=1,
-        convert_to_iter_based=True,
-    ),
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=20),
     dict(
         type='PolyLR',
         power=1.0,
         eta_min=0.0,
         by_epoch=True,
-        begin=1,
+        begin=0,
         convert_to_iter_based=True,
     ),
 ]

@@ -90,8 +90,9 @@ class VisionTransformer(_VisionTransformer):
         interpolate_mode (str): ``'bicubic'`` or ``'bilinear'``. Defaults to
             ``'bicubic'``.
         norm_taps (str): Which returned layers go through the final norm:
-            ``'last'`` only the last layer of the network (mmpretrain), ``'all'`` every one (DINO's
-            ``get_intermediate_layers``). Without ``final_norm`` none does.
+            ``'last'`` only the last layer of the network (mmpretrain),
+            ``'all'`` every one (DINO's ``get_intermediate_layers``). Without
+            ``final_norm`` none does.
             Defaults to ``'last'``.
         with_cp (bool): Recompute activations in the backward pass. Defaults
             to False.

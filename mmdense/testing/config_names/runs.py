@@ -1,11 +1,11 @@
 """Names of configs against data, schedule and starting weights."""
 
 import math
-from typing import Any, Dict, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from mmengine.config import Config
 
-from ...utils.data_settings import inner_datasets
+from ...utils.data_settings import inner_datasets, repeats
 from .grammar import ConfigName, split_origin
 
 # images of data sets whose schedules count iterations and are named in epochs
@@ -23,12 +23,6 @@ _DATASETS = {
     'voc12aug': 'PascalVOCDataset',
 }
 _Size = Tuple[int, int]
-
-
-def _repeats(dataset: Dict[str, Any]) -> int:
-    if 'dataset' not in dataset:
-        return 1
-    return dataset.get('times', 1) * _repeats(dataset['dataset'])
 
 
 def training_size(cfg: Config) -> Optional[_Size]:
@@ -85,8 +79,8 @@ def length_of(cfg: Config, name: ConfigName) -> float:
     if name.unit == 'iterations':
         return float(loop.get('max_iters', 0))
     if 'max_epochs' in loop:
-        repeats = _repeats(cfg.train_dataloader.dataset)
-        return float(loop.max_epochs * repeats)
+        times = repeats(cfg.train_dataloader.dataset)
+        return float(loop.max_epochs * times)
     images = DATASET_SIZES.get(name.data, math.nan)
     return loop.max_iters * name.gpus * name.batch / images
 

@@ -20,12 +20,12 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
-from ..datasets.image_io import BadImageError, open_image
-from ..utils.checkpoint import load_checkpoint_file, local_file
-from ..utils.errors import UserValueError
-from .inference_model import scope_of, stock_inferencer, task_of
-from .model_zoo import model_config
-from .running import forget_initial_weights, read_config
+from ...datasets.image_io import BadImageError, open_image
+from ...utils.checkpoint import load_checkpoint_file, local_file
+from ...utils.errors import UserValueError
+from ..model_zoo import model_config
+from ..running import forget_initial_weights, read_config
+from .toolbox import scope_of, stock_inferencer, task_of
 
 ImageInput = Union[str, Path, np.ndarray]
 OnSkip = Callable[[str, str], None]
@@ -167,9 +167,9 @@ class DenseInferencer:
 
         Returns:
             Dict[str, list]: ``predictions``, one data sample for each input,
-            None for those that could not be read; ``visualization``, RGB
-            arrays in the same order, empty without ``return_vis``;
-            ``skipped``, tuples of name and reason.
+            None for those that failed; ``visualization``, RGB arrays in the
+            same order, empty without ``return_vis``, None where drawing
+            failed; ``skipped``, tuples of name and reason for both.
         """
         if isinstance(inputs, (str, Path, np.ndarray)):
             inputs = [inputs]
@@ -180,8 +180,12 @@ class DenseInferencer:
             inputs, batch_size, lambda *what: skipped.append(what)
         ):
             predictions[found.position] = found.prediction
-            if return_vis:
+            if not return_vis:
+                continue
+            try:
                 drawn[found.position] = self.draw(found, opacity, score_thr)
+            except Exception as error:
+                skipped.append((found.name, reason_of(error)))
         return dict(
             predictions=predictions, visualization=drawn, skipped=skipped
         )
@@ -199,8 +203,8 @@ class DenseInferencer:
             batch_size (int): Images in a forward pass; a segmentor takes
                 fewer where their sizes differ. Defaults to 1.
             on_skip (Callable[[str, str], None], optional): Called with name
-                and reason for inputs that cannot be used. Defaults to None,
-                a warning in the log.
+                and reason for inputs that cannot be read or that the model
+                fails on. Defaults to None, a warning in the log.
 
         Yields:
             Inference: In the order of the inputs.
@@ -210,6 +214,7 @@ class DenseInferencer:
         """
         if batch_size < 1:
             raise UserValueError(f'batch_size={batch_size} is below 1.')
+        on_skip = on_skip or _warn
         batch: List[tuple] = []
         for index, item in enumerate(inputs):
             array = isinstance(item, np.ndarray)
@@ -217,8 +222,8 @@ class DenseInferencer:
             try:
                 data, pixels = self._prepare(item)
             except Exception as error:  # loaders raise whatever they meet
-                reason = str(error) or type(error).__name__
-                (on_skip or _warn)(name, reason.replace(f'{name}: ', ''))
+                reason = str(error).strip() or type(error).__name__
+                on_skip(name, reason.replace(f'{name}: ', ''))
                 continue
             shape = data['inputs'].shape
             # mmseg takes images of one size; mmdet pads
@@ -226,14 +231,14 @@ class DenseInferencer:
                 b[2]['inputs'].shape != shape for b in batch
             )
             if other:
-                yield from self._forward(batch)
+                yield from self._forward(batch, on_skip)
                 batch = []
             batch.append((index, name, data, pixels))
             if len(batch) == batch_size:
-                yield from self._forward(batch)
+                yield from self._forward(batch, on_skip)
                 batch = []
         if batch:
-            yield from self._forward(batch)
+            yield from self._forward(batch, on_skip)
 
     def _prepare(self, item: ImageInput) -> Tuple[dict, np.ndarray]:
         if isinstance(item, np.ndarray):
@@ -247,15 +252,28 @@ class DenseInferencer:
             pixels = np.clip(pixels, 0, 255).astype(np.uint8)
         return data, _as_bgr(pixels)[..., ::-1]
 
-    def _forward(self, batch: List[tuple]) -> Iterator[Inference]:
-        data = self._stock.collate_fn([item[2] for item in batch])
-        with DefaultScope.overwrite_default_scope(scope_of(self.cfg)):
-            samples = self._stock.forward(data)
-        for (index, name, _, image), sample in zip(batch, samples):
-            sample = sample.to('cpu')
-            # one float a class and pixel
-            sample.pop('seg_logits', None)
-            yield Inference(index, name, sample, image)
+    def _forward(
+        self, batch: List[tuple], on_skip: OnSkip
+    ) -> Iterator[Inference]:
+        """Predict a batch; if it fails, its images one by one."""
+        failure = ''
+        try:
+            data = self._stock.collate_fn([item[2] for item in batch])
+            with DefaultScope.overwrite_default_scope(scope_of(self.cfg)):
+                samples = self._stock.forward(data)
+            # one float a class and pixel of it is not needed
+            samples = [_light(sample) for sample in samples]
+        except Exception as error:  # out of memory, too small, ...
+            failure = reason_of(error)
+        if not failure:
+            for (index, name, _, image), sample in zip(batch, samples):
+                yield Inference(index, name, sample, image)
+        elif len(batch) == 1:
+            on_skip(batch[0][1], failure)
+        else:
+            # behind the except: the error holds on to the memory
+            for item in batch:
+                yield from self._forward([item], on_skip)
 
     def draw(
         self, found: Inference, opacity: float = 0.5, score_thr: float = 0.3
@@ -291,6 +309,19 @@ def _read(config: Union[str, Config]) -> Config:
         return model_config(str(config))
     except ValueError as error:
         raise UserValueError(str(error)) from error
+
+
+def reason_of(error: Exception) -> str:
+    """First line of an error with its kind, for those who see no more."""
+    text = str(error).strip().split('\n')[0]
+    kind = type(error).__name__
+    return f'{kind}: {text}' if text else kind
+
+
+def _light(sample: Any) -> Any:
+    sample = sample.to('cpu')
+    sample.pop('seg_logits', None)
+    return sample
 
 
 def _warn(name: str, reason: str) -> None:

@@ -5,18 +5,20 @@ import json
 import os
 import os.path as osp
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence, Set, Union
 
 import numpy as np
 from PIL import Image
 
-from ..datasets.image_index import IMAGE_EXTENSIONS, FolderListing
-from ..utils.errors import UserValueError
-from .inference import DenseInferencer, Inference
+from ...datasets.image_index import IMAGE_EXTENSIONS, FolderListing
+from ...utils.errors import UserValueError
+from .inferencer import DenseInferencer, Inference
 
 _GLOB = '*?['
 # what an overlay may be written as; anything else becomes PNG
 _KEPT = ('.jpg', '.jpeg', '.png')
+# below the folder for results
+_RESULTS = ('vis', 'pred')
 # a PNG holds so many indexed colours
 _MAX_INDEXED = 256
 
@@ -27,8 +29,9 @@ def find_images(inputs: Sequence[str], out_dir: str = '') -> Dict[str, str]:
     Args:
         inputs (Sequence[str]): Files, folders (with those in them) and glob
             patterns.
-        out_dir (str): Files below it are left out: they are results of an
-            earlier call. Defaults to ``''``, none.
+        out_dir (str): Where results go. What folders and patterns find in
+            its ``vis`` and ``pred`` is left out, being results of an earlier
+            call. Defaults to ``''``, nowhere.
 
     Returns:
         Dict[str, str]: Path of each image to a name of its own without
@@ -42,7 +45,7 @@ def find_images(inputs: Sequence[str], out_dir: str = '') -> Dict[str, str]:
         path = osp.expanduser(text)
         if osp.isdir(path):
             listing = FolderListing().scan(path, IMAGE_EXTENSIONS)
-            found = [f for f in listing.files if not _below(f, out_dir)]
+            found = _without_results(listing.files, text, out_dir)
             if not found:
                 others = ', '.join(sorted(listing.others)) or 'nothing'
                 raise UserValueError(
@@ -56,9 +59,8 @@ def find_images(inputs: Sequence[str], out_dir: str = '') -> Dict[str, str]:
             found = []
             if any(character in path for character in _GLOB):
                 found = sorted(glob.glob(path, recursive=True))
-            found = [
-                f for f in found if osp.isfile(f) and not _below(f, out_dir)
-            ]
+            found = [f for f in found if osp.isfile(f)]
+            found = _without_results(found, text, out_dir)
             if not found:
                 raise UserValueError(
                     f'Nothing at {text!r} (looked from {os.getcwd()}). Give '
@@ -73,9 +75,68 @@ def find_images(inputs: Sequence[str], out_dir: str = '') -> Dict[str, str]:
     return dict(zip(files, _unique_names(files, root)))
 
 
-def _below(path: str, folder: str) -> bool:
-    parents = Path(path).resolve().parents
-    return bool(folder) and Path(folder).resolve() in parents
+def _without_results(
+    files: Sequence[str], text: str, out_dir: str
+) -> List[str]:
+    """Files that are no results of an earlier call.
+
+    Raises:
+        UserValueError: If all of them are.
+    """
+    if not out_dir:
+        return list(files)
+    results = {Path(out_dir).resolve() / name for name in _RESULTS}
+    kept = [
+        path
+        for path in files
+        if results.isdisjoint(Path(path).resolve().parents)
+    ]
+    if files and not kept:
+        raise UserValueError(
+            f'All {len(files)} images of {text} lie in vis or pred of '
+            f'{out_dir}, where results go. Give another --out-dir.'
+        )
+    return kept
+
+
+def check_targets(
+    images: Dict[str, str], out_dir: str, save_pred: bool = False
+) -> None:
+    """Refuse to write a result over one of the inputs.
+
+    Args:
+        images (Dict[str, str]): From :func:`find_images`.
+        out_dir (str): Where results go.
+        save_pred (bool): Predictions too. Defaults to False.
+
+    Raises:
+        UserValueError: Names the input.
+    """
+    inputs = {}
+    for path in images:
+        stat = os.stat(path)
+        inputs[stat.st_dev, stat.st_ino] = path
+    for path, name in images.items():
+        targets = [_overlay(out_dir, path, name)]
+        targets += [_labels(out_dir, name)] if save_pred else []
+        for target in filter(osp.exists, targets):
+            stat = os.stat(target)
+            found = inputs.get((stat.st_dev, stat.st_ino))
+            if found is not None:
+                raise UserValueError(
+                    f'The result of {path} would overwrite the input {found} '
+                    f'at {target}. Give another --out-dir.'
+                )
+
+
+def _overlay(out_dir: Union[str, Path], path: str, name: str) -> Path:
+    suffix = osp.splitext(path)[1].lower()
+    suffix = suffix if suffix in _KEPT else '.png'
+    return Path(out_dir) / 'vis' / f'{name}{suffix}'
+
+
+def _labels(out_dir: Union[str, Path], name: str) -> Path:
+    return Path(out_dir) / 'pred' / f'{name}.png'
 
 
 def _unique_names(files: List[str], root: str) -> List[str]:
@@ -136,15 +197,13 @@ class InferenceWriter:
         Returns:
             Path: The overlay.
         """
-        suffix = osp.splitext(found.name)[1].lower()
-        suffix = suffix if suffix in _KEPT else '.png'
-        path = self.out_dir / 'vis' / f'{name}{suffix}'
+        path = _overlay(self.out_dir, found.name, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn = self.model.draw(found, self.opacity, self.score_thr)
         # for JPEG; PNG knows no such thing
         Image.fromarray(drawn).save(path, quality=92)
         if self.save_pred and self.model.task == 'segmentation':
-            self._write_labels(found, self.out_dir / 'pred' / f'{name}.png')
+            self._write_labels(found, _labels(self.out_dir, name))
         elif self.save_pred:
             self._keep_objects(found)
         return path

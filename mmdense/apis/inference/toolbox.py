@@ -16,7 +16,8 @@ from mmengine.registry import (
 )
 from torch import nn
 
-from ..utils.errors import UserValueError
+from ...utils.data_settings import inner_datasets
+from ...utils.errors import UserValueError
 
 # mmdet takes a colour for one only if it is a tuple
 Palette = List[Tuple[int, ...]]
@@ -71,19 +72,9 @@ def task_of(cfg: Config) -> str:
     )
 
 
-def _inner_dataset(dataset: ConfigDict) -> ConfigDict:
-    """The data set inside of wrappers; of several the first."""
-    while 'dataset' in dataset or 'datasets' in dataset:
-        if 'dataset' in dataset:
-            dataset = dataset['dataset']
-        else:
-            dataset = dataset['datasets'][0]
-    return dataset
-
-
 def _metainfo(cfg: Config) -> Dict[str, Any]:
     """Classes and palette of a config's test data, read from no file."""
-    dataset = _inner_dataset(cfg.test_dataloader.dataset)
+    dataset = inner_datasets(cfg.test_dataloader.dataset)[0]
     bases = list(_ancestors(DATASETS, dataset, cfg).values())
     own = dict(getattr(bases[0], 'METAINFO', {})) if bases else {}
     own.update(dataset.get('metainfo') or {})
@@ -174,7 +165,7 @@ def load_weights(model: nn.Module, checkpoint: Dict[str, Any]) -> None:
         state = {key[len('module.') :]: v for key, v in state.items()}
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # shapes, positions
         text = str(error).split('\n\t', 1)[-1].split('\n')[0].strip()
         raise UserValueError(
             f'The weights do not fit the config: {text}'
@@ -229,7 +220,7 @@ def stock_inferencer(
 
         def _init_pipeline(self, cfg: Any) -> '_Pipeline':
             return _Pipeline(
-                _inner_dataset(cfg.test_dataloader.dataset).pipeline
+                inner_datasets(cfg.test_dataloader.dataset)[0]['pipeline']
             )
 
         def _init_collate(self, cfg: Any) -> Any:
