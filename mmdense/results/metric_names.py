@@ -4,6 +4,8 @@ import math
 import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
+import numpy as np
+
 PERCENT, POINTS = '%', 'points'
 # last word of a raw name, without prefix -> (name, unit, factor)
 _MMSEG = {name: (name, PERCENT, 1.0) for name in ('mIoU', 'aAcc', 'mAcc')}
@@ -81,6 +83,9 @@ def table_name(raw: str) -> Optional[Tuple[str, str, float]]:
 
 def finite(value: Any) -> Optional[float]:
     """A number for JSON: None for NaN, infinities and what is no number."""
+    if isinstance(value, (np.float16, np.float32)):
+        # 3.46 and not 3.46000004
+        value = np.format_float_scientific(value)
     try:
         number = float(value)
     except (TypeError, ValueError):

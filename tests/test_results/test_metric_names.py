@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from mmdense.results.metric_names import (
@@ -104,3 +105,11 @@ def test_convert__percent_fraction_points():
     assert convert(41.2, '%', 'fraction') == pytest.approx(0.412)
     assert convert(1.5, 'm', 'm') == 1.5
     assert convert(1.5, 'm', '%') is None
+
+
+def test_finite__single_precision_keeps_its_digits():
+    assert finite(np.float32(3.46)) == 3.46
+    assert finite(np.float32(0.1)) == 0.1
+    assert finite(np.float64(1 / 3)) == 1 / 3
+    assert finite(np.float32('nan')) is None
+    assert finite(np.float32('-inf')) is None
