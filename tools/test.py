@@ -8,6 +8,7 @@ from mmengine.config import DictAction
 from mmengine.evaluator import DumpResults
 
 from mmdense.apis import running
+from mmdense.utils.model_settings import forget_initial_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -75,7 +76,7 @@ def main() -> None:
     if args.tta:
         running.use_tta(cfg)
     running.set_loader_defaults(cfg, pin_memory=not args.no_pin_memory)
-    running.forget_initial_weights(cfg.model)
+    forget_initial_weights(cfg.model)
     running.add_testing_hooks(cfg)
     skip = (
         *('train_dataloader', 'train_cfg', 'optim_wrapper', 'custom_hooks'),

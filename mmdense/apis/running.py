@@ -232,26 +232,6 @@ def build_runner(cfg: Config, skip: Tuple[str, ...] = ()) -> Runner:
     return Runner.from_cfg(cfg)
 
 
-def forget_initial_weights(node: Any) -> None:
-    """Drop every ``init_cfg`` that names a checkpoint.
-
-    A test loads the whole model; the weights that its training started from
-    need not be on the machine.
-
-    Args:
-        node (ConfigDict): Config of the model, changed in place.
-    """
-    if isinstance(node, dict):
-        start = node.get('init_cfg')
-        if isinstance(start, dict) and 'checkpoint' in start:
-            node['init_cfg'] = None
-        for value in node.values():
-            forget_initial_weights(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            forget_initial_weights(value)
-
-
 def latest_checkpoint(work_dir: str) -> Optional[str]:
     """Newest checkpoint of a work dir that is whole.
 

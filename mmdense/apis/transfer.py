@@ -10,7 +10,12 @@ from typing import Any, Dict, List, Optional
 
 from mmengine.config import Config
 
-from ..results.config_hash import config_hash, train_data
+from ..results.config_hash import (
+    config_hash,
+    config_place,
+    initial_weights,
+    train_data,
+)
 from ..results.rows import file_hash
 from ..utils.checkpoint import load_checkpoint_file
 from .running import latest_checkpoint
@@ -118,8 +123,7 @@ class TransferJob:
         Raises:
             MissingWeightsError: If there are none.
         """
-        backbone = self.cfg.model.get('backbone') or {}
-        named = (backbone.get('init_cfg') or {}).get('checkpoint')
+        named = initial_weights(self.cfg)
         origin = self._origin()
         own, public = origin.get('config'), origin.get('weights')
         self.weights = named
@@ -222,11 +226,9 @@ class TransferJob:
         """
         if not self._moved:
             return Path(self.config)
-        parts = Path(self.config).resolve().parts
-        if 'configs' not in parts:
-            return self.work / parts[-1]
-        last = len(parts) - 1 - parts[::-1].index('configs')
-        return self.work.joinpath(*parts[last:])
+        place = config_place(self.config)
+        assert place is not None
+        return self.work / place
 
     def run_config_text(self) -> str:
         """Text of :attr:`run_config`, ``''`` if the config itself is used.

@@ -11,6 +11,7 @@ from typing import Any, Dict, Mapping, Optional
 from mmengine.config import Config
 
 from ..results.config_hash import read_config_text
+from ..results.plan import gpus_of
 from ..results.rows import file_hash
 from ..results.zoo import Zoo, public_weights
 from ..utils.checkpoint import local_file
@@ -166,10 +167,10 @@ def how_to_pretrain(name: str) -> str:
         return (
             'This pre-training config does not exist yet. Pass --weights FILE'
         )
-    processes = re.search(r'_(\d+)xb\d+', name)
+    processes = gpus_of(name)
     command = f'python tools/train.py {path} --resume'
-    if processes is not None and processes[1] != '1':
-        command = f'bash tools/dist_train.sh {path} {processes[1]} --resume'
+    if processes != 1:
+        command = f'bash tools/dist_train.sh {path} {processes} --resume'
     return f'Pre-train with\n  {command}\nor pass --weights FILE'
 
 

@@ -15,7 +15,7 @@ import ast
 import hashlib
 import inspect
 import json
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Dict, Mapping, Optional
 
 from ..utils.data_settings import inner_datasets
@@ -50,7 +50,7 @@ _ADDED_HOOKS = {
 
 def _dropped(key: Any, value: Any, test: bool, parent: str) -> bool:
     if key == 'init_cfg':
-        # a test drops them all, see running.forget_initial_weights
+        # a test drops them all, see forget_initial_weights
         loads = value is not None and 'checkpoint' in value
         return value is None or (loads and (test or parent == 'backbone'))
     return key in _DROPPED or str(key).startswith('_')
@@ -223,6 +223,25 @@ def initial_weights(cfg: Mapping[str, Any]) -> Optional[str]:
                 return str(start['checkpoint'])
         stack += list(node.values())
     return None
+
+
+def config_place(filename: Optional[str]) -> Optional[str]:
+    """Path of a config from its folder ``configs`` on.
+
+    Args:
+        filename (str, optional): Config file.
+
+    Returns:
+        str or None: With forward slashes; the name alone for a file outside
+        of ``configs``.
+    """
+    if not filename:
+        return None
+    parts = Path(filename).resolve().parts
+    if 'configs' not in parts:
+        return parts[-1]
+    last = len(parts) - 1 - parts[::-1].index('configs')
+    return '/'.join(parts[last:])
 
 
 def train_data(cfg: Mapping[str, Any]) -> Optional[str]:

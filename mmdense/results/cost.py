@@ -13,6 +13,7 @@ FP16); counted, that is a tenth of the peak.
 
 import logging
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
@@ -23,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..registry import MODELS
 from ..utils.data_settings import inner_datasets
+from ..utils.model_settings import forget_initial_weights
 from .shapes import Size, images_seen, training_shape
 
 GPU = 'A100'
@@ -114,20 +116,6 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _without_weights(node: Any) -> Any:
-    """Copy of a model's config in which nothing loads a checkpoint."""
-    if isinstance(node, dict):
-        return {
-            k: None
-            if k == 'init_cfg' and v is not None and 'checkpoint' in v
-            else _without_weights(v)
-            for k, v in node.items()
-        }
-    if isinstance(node, (list, tuple)):
-        return type(node)(_without_weights(v) for v in node)
-    return node
-
-
 def build_meta(config: Any, scope: str = 'mmdense') -> nn.Module:
     """Build a part of a model and drop the data of its weights.
 
@@ -142,7 +130,8 @@ def build_meta(config: Any, scope: str = 'mmdense') -> nn.Module:
         config = config.to_dict()
     with _quiet(), DefaultScope.overwrite_default_scope(scope):
         # building on the meta device fails where numbers are read back
-        config = ConfigDict(_without_weights(config))
+        config = ConfigDict(deepcopy(config))
+        forget_initial_weights(config)
         model = MODELS.build(config)
         # some of mmpretrain's return nothing
         model.eval()

@@ -23,6 +23,7 @@ from mmdense.registry import toolbox_installed
 from mmdense.testing.launch import ROOT, run_tool
 from mmdense.testing.tiny import build_model
 from mmdense.utils.errors import UserValueError
+from mmdense.utils.model_settings import forget_initial_weights
 
 ROOMS = ROOT / 'demo' / 'data' / 'rooms'
 IMAGES = sorted((ROOMS / 'val').glob('*.jpg'))[:3]
@@ -85,7 +86,7 @@ def _detection():
 
 def _weights(cfg, path, meta=None):
     cfg = deepcopy(cfg)
-    running.forget_initial_weights(cfg.model)
+    forget_initial_weights(cfg.model)
     model = build_model(cfg).eval()
     torch.save({'state_dict': model.state_dict(), 'meta': meta or {}}, path)
     return model
@@ -111,7 +112,7 @@ def _runner_samples(cfg, weights, tmp_path):
     """Predictions of tools/test.py's runner on the first rooms."""
     cfg = deepcopy(cfg)
     cfg.work_dir, cfg.load_from = str(tmp_path / 'run'), str(weights)
-    running.forget_initial_weights(cfg.model)
+    forget_initial_weights(cfg.model)
     for key in ('train', 'val'):
         for part in ('dataloader', 'cfg', 'evaluator'):
             cfg.pop(f'{key}_{part}', None)

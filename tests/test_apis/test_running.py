@@ -9,6 +9,7 @@ from mmdense.apis import running
 from mmdense.datasets.image_index import NoImagesError
 from mmdense.testing.tiny_training import tiny_training
 from mmdense.utils.checkpoint import CheckpointError
+from mmdense.utils.model_settings import forget_initial_weights
 
 
 def _config(scope='mmdense', workers=2):
@@ -254,7 +255,7 @@ def test_forget_initial_weights__everywhere_in_the_model():
             }
         }
     )
-    running.forget_initial_weights(cfg.model)
+    forget_initial_weights(cfg.model)
     assert cfg.model.backbone.init_cfg is None
     assert cfg.model.heads[0].init_cfg is None
     assert cfg.model.neck[0].init_cfg.type == 'Xavier'

@@ -10,8 +10,7 @@ from mmengine.config import Config
 from mmdense.apis import transfer_weights
 from mmdense.apis.transfer import TransferJob
 from mmdense.apis.transfer_weights import MissingWeightsError
-from mmdense.engine.hooks.result_row_hook import config_place
-from mmdense.results.config_hash import config_hash
+from mmdense.results.config_hash import config_hash, config_place
 from mmdense.results.rows import file_hash
 
 OWN = 'local-global_vit-demo-p16_1xb32-coslr-70e_demo-96px'

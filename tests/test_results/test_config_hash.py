@@ -16,6 +16,7 @@ from mmdense.results.config_hash import (
     train_data,
 )
 from mmdense.testing.launch import ROOT
+from mmdense.utils.model_settings import forget_initial_weights
 
 BENCHMARKS = ROOT / 'configs/local_global/benchmarks'
 LINEAR = (
@@ -169,7 +170,7 @@ def test_hash__tools_do_not_change_it(path):
     tested = copy.deepcopy(cfg)
     running.set_work_dir(tested, str(path))
     running.set_loader_defaults(tested)
-    running.forget_initial_weights(tested.model)
+    forget_initial_weights(tested.model)
     running.add_hook(tested, 'mmdense.ResultRowHook')
     assert config_hash(tested) == config_hash(cfg)
     trained = copy.deepcopy(cfg)

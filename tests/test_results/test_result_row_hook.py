@@ -15,8 +15,8 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 import mmdense  # noqa: F401
-from mmdense.engine.hooks.result_row_hook import config_place, training_facts
-from mmdense.results.config_hash import config_hash
+from mmdense.engine.hooks.result_row_hook import training_facts
+from mmdense.results.config_hash import config_hash, config_place
 from mmdense.results.rows import file_hash, read_rows
 from mmdense.testing.launch import ROOT
 

@@ -23,6 +23,7 @@ from mmdense.datasets.samplers import SeededIndex
 from mmdense.registry import DATASETS, MODELS
 from mmdense.utils.checkpoint import load_checkpoint_file
 from mmdense.utils.errors import UserError
+from mmdense.utils.model_settings import forget_initial_weights
 from mmdense.utils.rng import mix_seed
 from mmdense.utils.step_record import from_plain, set_rng_state
 
@@ -72,7 +73,7 @@ def read_record(path):
 
 
 def build_model(cfg, record, device):
-    running.forget_initial_weights(cfg.model)
+    forget_initial_weights(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model)

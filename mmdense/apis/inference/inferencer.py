@@ -23,8 +23,9 @@ from mmengine.registry import DefaultScope
 from ...datasets.image_io import BadImageError, open_image
 from ...utils.checkpoint import load_checkpoint_file, local_file
 from ...utils.errors import UserValueError
+from ...utils.model_settings import forget_initial_weights
 from ..model_zoo import model_config
-from ..running import forget_initial_weights, read_config
+from ..running import read_config
 from .toolbox import scope_of, stock_inferencer, task_of
 
 ImageInput = Union[str, Path, np.ndarray]

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmdense.registry import HOOKS
 from mmdense.results.config_hash import (
     config_hash,
+    config_place,
     initial_weights,
     read_config_text,
     train_data,
@@ -23,25 +24,6 @@ from mmdense.utils.versions import version_of
 _PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet')
 # what ResumeCheckHook leaves in a checkpoint
 _TRAINING = ('world_size', 'batch_size', 'accumulative_counts')
-
-
-def config_place(filename: Optional[str]) -> Optional[str]:
-    """Path of a config from its folder ``configs`` on.
-
-    Args:
-        filename (str, optional): Config file.
-
-    Returns:
-        str or None: With forward slashes; the name alone for a file outside
-        of ``configs``.
-    """
-    if not filename:
-        return None
-    parts = Path(filename).resolve().parts
-    if 'configs' not in parts:
-        return parts[-1]
-    last = len(parts) - 1 - parts[::-1].index('configs')
-    return '/'.join(parts[last:])
 
 
 def training_facts(checkpoint: Dict[str, Any]) -> Dict[str, Any]:

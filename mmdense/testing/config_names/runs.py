@@ -5,6 +5,7 @@ from typing import List, Optional, Tuple
 
 from mmengine.config import Config
 
+from ...results.config_hash import initial_weights
 from ...utils.data_settings import inner_datasets, repeats
 from .grammar import ConfigName, split_origin
 
@@ -165,7 +166,7 @@ def start_problems(name: ConfigName, cfg: Config) -> List[str]:
     start = benchmark['pretraining']
     assert name.origin is not None
     word, length = split_origin(name.origin)
-    checkpoint = (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint')
+    checkpoint = initial_weights(cfg)
     problems = []
     if ('config' in start) == ('weights' in start):
         return [f'{start} needs either config or weights']
