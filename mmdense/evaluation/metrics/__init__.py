@@ -1,5 +1,6 @@
 """evaluation metrics of mmdense."""
 
 from .depth_metric import DepthMetric
+from .whdr_metric import WHDRMetric
 
-__all__ = ['DepthMetric']
+__all__ = ['DepthMetric', 'WHDRMetric']

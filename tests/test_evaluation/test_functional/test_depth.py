@@ -9,11 +9,14 @@ import torch
 from mmdense.evaluation.functional.depth import (
     METRIC_NAMES,
     SUM_NAMES,
+    Alignment,
     Region,
+    align_depth,
     clean_prediction,
     crop_region,
     depth_sums,
     evaluation_region,
+    fit_alignment,
     metrics_from_sums,
     reduce_sums,
     silog_focus,
@@ -55,6 +58,8 @@ def loop_metrics(pred, target, low, high):
     for focus in (1.0, 0.5):
         out[f'silog@{focus}'] = 100 * math.sqrt(square_g - focus * mean_g**2)
     out['silog'] = out['silog@1.0']
+    out['mae'] = sum(abs(p - t) for p, t in rows) / n
+    out['d1_error'] = 100 * (1 - out['d1'])
     return out
 
 
@@ -95,6 +100,79 @@ def test_metrics__scaled_prediction_has_zero_silog():
         100 * math.log(1.3) * math.sqrt(0.5), rel=1e-5
     )
     assert got['silog@0'] == pytest.approx(100 * math.log(1.3), rel=1e-5)
+
+
+def test_metrics__small_silog_survives_float32():
+    rng = np.random.RandomState(0)
+    target = rng.uniform(1, 9, 200000)
+    factor = 1.3 * np.exp(1e-4 * rng.randn(200000))
+    pred, target = (target * factor).astype('f4'), target.astype('f4')
+    g = np.log(pred.astype('f8')) - np.log(target.astype('f8'))
+    got = metrics_from_sums(depth_sums(pred, target), ('silog', 'rmse_log'))
+    assert got['silog'] == pytest.approx(100 * g.std(), rel=1e-4)
+    assert got['rmse_log'] == pytest.approx(np.sqrt(np.mean(g**2)), rel=1e-6)
+
+
+def test_depth_sums__huge_values_stay_finite():
+    sums = depth_sums(np.full((2, 2), 3e38, 'f4'), np.ones((2, 2), 'f4'))
+    got = metrics_from_sums(sums, METRIC_NAMES)
+    assert got['rmse'] == pytest.approx(3e38, rel=1e-6)
+    assert all(math.isfinite(value) for value in got.values())
+
+
+@pytest.mark.parametrize('offset', [0.0, 1e4])
+def test_fit_alignment__equals_lstsq(offset):
+    rng = np.random.RandomState(3)
+    x = rng.rand(500) + offset
+    y = 0.4 * x - 2 + 0.05 * rng.randn(500)
+    x[:3] = np.nan, np.inf, -np.inf
+    kept = np.isfinite(x)
+    fit = fit_alignment(
+        torch.from_numpy(x), torch.from_numpy(y), 'least_squares'
+    )
+    expected, *_ = np.linalg.lstsq(
+        np.stack([x[kept] - offset, np.ones(497)], 1), y[kept], rcond=None
+    )
+    assert fit.scale == pytest.approx(expected[0], rel=1e-7)
+    at_offset = fit.shift + fit.scale * offset
+    assert at_offset == pytest.approx(expected[1], abs=1e-6)
+
+
+def test_fit_alignment__median_is_that_of_numpy():
+    x = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    y = torch.tensor([10.0, 30.0, 50.0, 90.0])
+    assert fit_alignment(x, y, 'median') == Alignment(40 / 3, 0.0)
+
+
+@pytest.mark.parametrize(
+    'pred,expected',
+    [
+        (torch.full((4,), 7.0), Alignment(0.0, 2.5)),
+        (torch.full((4,), math.nan), Alignment(1.0, 0.0)),
+    ],
+)
+def test_fit_alignment__nothing_to_fit(pred, expected):
+    target = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    assert fit_alignment(pred, target, 'least_squares') == expected
+
+
+def test_align_depth__exact_up_to_scale_and_shift():
+    target = torch.tensor([1.0, 2.0, 5.0, 8.0])
+    depth, fit, deviation = align_depth(
+        30 / target - 4, target, 'least_squares', 'inverse', 'inverse', 10.0
+    )
+    torch.testing.assert_close(depth, target, rtol=1e-5, atol=0)
+    assert fit.scale == pytest.approx(1 / 30, rel=1e-5)
+    assert fit.shift == pytest.approx(4 / 30, rel=1e-5)
+    assert deviation < 1e-5
+
+
+def test_align_depth__deviation_in_ranges_of_the_truth():
+    # inverse depth 1, 1/2, 0.2; the median of both is 1/2
+    target = torch.tensor([1.0, 2.0, 5.0])
+    pred = torch.tensor([0.9, 0.5, 0.4])
+    _, _, deviation = align_depth(pred, target, 'median', 'inverse', 'inverse')
+    assert deviation == pytest.approx((0.1 + 0 + 0.2) / 0.8, rel=1e-5)
 
 
 def test_reduce_sums__image_and_pixel():
@@ -173,7 +251,11 @@ def test_evaluation_region__garg_on_kb_or_full():
         (lambda: crop_region((40, 40), 'nyu_eigen'), 'nothing'),
         (lambda: crop_region((40, 40), 'eigen'), 'unknown crop'),
         (lambda: evaluation_region((240, 320), 'garg', True), '352'),
-        (lambda: evaluation_region((9, 9), crop_on='x'), 'crop_on'),
+        (lambda: evaluation_region((9, 9), garg_on='x'), 'garg_on'),
+        (
+            lambda: fit_alignment(torch.ones(2), torch.ones(2), 'affine'),
+            'alignment=.*median',
+        ),
         (lambda: silog_focus('silog@two'), 'silog@0.5'),
         (lambda: silog_focus('silog@1.5'), r'\[0, 1\]'),
         (lambda: metrics_from_sums(np.ones(10), ('a1',)), 'unknown depth'),

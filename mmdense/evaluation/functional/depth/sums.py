@@ -1,12 +1,8 @@
-"""Depth metrics as pure functions: sums per image, crops, cleaning.
+"""Sums over the pixels of an image, and metrics from sums."""
 
-An image is reduced to a short vector of sums (:func:`depth_sums`), from which
-every metric follows (:func:`metrics_from_sums`). Sums of several images, or
-of several processes, simply add up.
-"""
-
+import math
 import re
-from typing import Dict, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -26,9 +22,11 @@ SUM_NAMES = (
     'd1',
     'd2',
     'd3',
+    'mae',
+    'deviation',
 )
 
-#: Metrics with a fixed name; ``silog@<lambda>`` exists for any lambda.
+#: Metrics reported if none are chosen.
 METRIC_NAMES = (
     'abs_rel',
     'sq_rel',
@@ -40,38 +38,15 @@ METRIC_NAMES = (
     'd3',
     'silog',
 )
-
-#: Metrics of which a larger value is better.
-KB_SIZE = (352, 1216)
-NYU_SIZE = (480, 640)
-
-# Rows from/to and columns from/to, as shares of the map.
-_FRACTIONS = {
-    'garg': (0.40810811, 0.99189189, 0.03594771, 0.96405229),
-    'kitti_eigen': (0.3324324, 0.91351351, 0.03594771, 0.96405229),
-}
-CROPS = ('none', 'nyu_eigen', 'kitti_eigen', 'garg')
-
-
-class Region(NamedTuple):
-    """Rectangle of a map: rows ``top:bottom``, columns ``left:right``."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    def of(self, values: Tensor) -> Tensor:
-        """The rectangle of ``values`` with shape ``(..., H, W)``."""
-        return values[..., self.top : self.bottom, self.left : self.right]
-
-    @property
-    def size(self) -> Tuple[int, int]:
-        """Height and width, 0 where empty."""
-        return (
-            max(self.bottom - self.top, 0),
-            max(self.right - self.left, 0),
-        )
+#: Further ones with a fixed name; ``silog@<lambda>`` exists for any lambda.
+EXTRA_METRIC_NAMES = (
+    'mae',
+    'd1_error',
+    'abs_rel_dev_after_affine_alignment',
+)
+_SUM_OF = {'abs_rel_dev_after_affine_alignment': 'deviation'}
+# depth beyond which float32 sums of squares are not trusted
+_HUGE = 1e15
 
 
 def silog_focus(name: str) -> Optional[float]:
@@ -110,10 +85,11 @@ def check_metric_names(names: Sequence[str]) -> None:
         names (Sequence[str]): Names to check.
     """
     for name in names:
-        if name not in METRIC_NAMES and silog_focus(name) is None:
+        known = METRIC_NAMES + EXTRA_METRIC_NAMES
+        if name not in known and silog_focus(name) is None:
             raise ValueError(
                 f'unknown depth metric {name!r}; choose from '
-                f"{METRIC_NAMES} or 'silog@<lambda>'"
+                f"{known} or 'silog@<lambda>'"
             )
 
 
@@ -138,9 +114,9 @@ def valid_pixels(
         Tensor: bool, same shape. NaN and infinite targets are False.
     """
     depth = _tensor(target)
-    mask = torch.isfinite(depth) & (depth > min_depth)
-    if max_depth is not None:
-        mask &= depth < max_depth
+    # comparisons with NaN are False
+    mask = depth > min_depth
+    mask &= depth < (float('inf') if max_depth is None else max_depth)
     return mask
 
 
@@ -167,110 +143,30 @@ def clean_prediction(
     return depth.clamp(min_depth, top)
 
 
-def kb_region(shape: Sequence[int]) -> Region:
-    """KITTI benchmark crop: 352x1216, at the bottom, centred.
+def chosen(mask: Tensor) -> Optional[Tensor]:
+    """Flat indices of the pixels of a mask.
 
     Args:
-        shape (Sequence[int]): Height and width of the full map.
+        mask (Tensor): bool, any shape.
 
     Returns:
-        Region: Rectangle in the full map.
-
-    Raises:
-        ValueError: If the map is smaller than the crop.
+        Tensor or None: int64 ``(n,)``; None for all pixels.
     """
-    height, width = shape
-    if height < KB_SIZE[0] or width < KB_SIZE[1]:
-        raise ValueError(
-            f'the KITTI benchmark crop needs maps of at least {KB_SIZE}, got '
-            f'{(height, width)}; use full-size ground truth'
-        )
-    top, left = height - KB_SIZE[0], (width - KB_SIZE[1]) // 2
-    return Region(top, height, left, left + KB_SIZE[1])
-
-
-def crop_region(shape: Sequence[int], crop: str = 'none') -> Region:
-    """Rectangle in which pixels are scored.
-
-    Args:
-        shape (Sequence[int]): Height and width of the map.
-        crop (str): 'none'; 'nyu_eigen', the fixed rows 45:471 and columns
-            41:601 of a 480x640 map (cut off at the border of smaller ones);
-            'garg' and 'kitti_eigen', fixed shares of the map, truncated to
-            whole pixels. Defaults to 'none'.
-
-    Returns:
-        Region: The rectangle.
-
-    Raises:
-        ValueError: If ``crop`` is unknown or nothing is left of the map.
-    """
-    height, width = int(shape[0]), int(shape[1])
-    if crop == 'none':
-        region = Region(0, height, 0, width)
-    elif crop == 'nyu_eigen':
-        region = Region(45, min(471, height), 41, min(601, width))
-    elif crop in _FRACTIONS:
-        rows, cols = _FRACTIONS[crop][:2], _FRACTIONS[crop][2:]
-        region = Region(
-            *(int(share * height) for share in rows),
-            *(int(share * width) for share in cols),
-        )
-    else:
-        raise ValueError(f'unknown crop {crop!r}, choose from {CROPS}')
-    if 0 in region.size:
-        raise ValueError(
-            f'crop {crop!r} leaves nothing of a map of {(height, width)}'
-        )
-    return region
-
-
-def evaluation_region(
-    shape: Sequence[int],
-    crop: str = 'none',
-    kb_crop: bool = False,
-    crop_on: str = 'kb',
-) -> Region:
-    """Scored rectangle of a full ground-truth map, with the KITTI cases.
-
-    Args:
-        shape (Sequence[int]): Height and width of the full map.
-        crop (str): See :func:`crop_region`. Defaults to 'none'.
-        kb_crop (bool): Whether predictions cover the KITTI benchmark crop
-            only. Defaults to False.
-        crop_on (str): 'kb': ``crop`` is laid on the benchmark crop
-            (Monocular-Depth-Estimation-Toolbox, AdaBins). 'full': on the full
-            map, then cut to the benchmark crop (BTS, DPT). Defaults to 'kb'.
-
-    Returns:
-        Region: Rectangle in the full map.
-    """
-    if crop_on not in ('kb', 'full'):
-        raise ValueError(f"crop_on={crop_on!r}, choose 'kb' or 'full'")
-    if not kb_crop:
-        return crop_region(shape, crop)
-    kb = kb_region(shape)
-    if crop_on == 'kb':
-        inner = crop_region(kb.size, crop)
-        return Region(
-            kb.top + inner.top,
-            kb.top + inner.bottom,
-            kb.left + inner.left,
-            kb.left + inner.right,
-        )
-    inner = crop_region(shape, crop)
-    return Region(
-        max(kb.top, inner.top),
-        min(kb.bottom, inner.bottom),
-        max(kb.left, inner.left),
-        min(kb.right, inner.right),
-    )
+    if mask.device.type != 'cpu':
+        return mask.reshape(-1).nonzero().squeeze(1)
+    # three times as fast as nonzero() of torch
+    index = np.flatnonzero(mask.numpy())
+    return None if len(index) == mask.numel() else torch.from_numpy(index)
 
 
 def depth_sums(
     pred: Array, target: Array, mask: Optional[Array] = None
 ) -> np.ndarray:
-    """Sums over the valid pixels of one image, in float64.
+    """Sums over the valid pixels of one image.
+
+    Single numbers are computed in float32 (in float64 if an argument is, or
+    values are huge). Sums of g are formed around its mean: plain float32
+    sums would leave nothing of a small silog.
 
     Args:
         pred (Tensor or ndarray): Predicted depth in metres, positive and
@@ -281,7 +177,8 @@ def depth_sums(
 
     Returns:
         ndarray: float64, one value per entry of :data:`SUM_NAMES`; all zero
-        if no pixel is valid.
+        if no pixel is valid. ``deviation`` is NaN: it belongs to an
+        alignment (:func:`~.alignment.align_depth`).
 
     Raises:
         ValueError: If shapes differ.
@@ -292,26 +189,59 @@ def depth_sums(
             f'prediction {tuple(d.shape)} and ground truth {tuple(t.shape)} '
             'differ in shape'
         )
+    d, t = d.reshape(-1), t.reshape(-1).to(d.device)
     if mask is not None:
-        valid = _tensor(mask).bool().to(d.device)
-        t = t.to(d.device)
-        d, t = d[valid], t[valid]
-    d, t = d.double().flatten(), t.double().flatten()
-    if d.numel() == 0:
+        index = chosen(_tensor(mask).bool().to(d.device))
+        if index is not None:
+            d, t = d.index_select(0, index), t.index_select(0, index)
+    n = d.numel()
+    if n == 0:
         return np.zeros(len(SUM_NAMES))
-    diff, g = d - t, d.log() - t.log()
-    ratio = torch.maximum(d / t, t / d)
-    sums = [
-        torch.ones_like(d).sum(),
-        (diff.abs() / t).sum(),
-        (diff.square() / t).sum(),
-        diff.square().sum(),
-        g.square().sum(),
-        g.sum(),
-        (d.log10() - t.log10()).abs().sum(),
-        *((ratio < 1.25**k).sum().double() for k in (1, 2, 3)),
-    ]
-    return torch.stack(sums).cpu().numpy()
+    if torch.float64 in (d.dtype, t.dtype) or float(d.max()) > _HUGE:
+        d, t = d.double(), t.double()
+    else:
+        d, t = d.float(), t.float()
+    ratio = d / t
+    g = ratio.log()
+    mean = float(g.mean())
+    centred = g - mean
+    diff = d - t
+    relative = diff / t
+    # of max(d/t, t/d)
+    larger = torch.maximum(ratio, t / d)
+    absolute = diff.abs()
+    around, square = torch.stack(
+        [centred.sum(), centred.square_().sum()]
+    ).tolist()
+    sums = torch.stack(
+        [
+            relative.abs().sum(),
+            (relative.mul_(diff)).sum(),
+            diff.square_().sum(),
+            g.abs_().sum(),
+            absolute.sum(),
+        ]
+    ).tolist()
+    abs_rel, sq_rel, squares, abs_g, mae = sums
+    d1, d2, d3 = torch.stack(
+        [(larger < 1.25**k).count_nonzero() for k in (1, 2, 3)]
+    ).tolist()
+    return np.array(
+        [
+            n,
+            abs_rel,
+            sq_rel,
+            squares,
+            square + 2 * mean * around + n * mean**2,
+            around + n * mean,
+            abs_g / math.log(10),
+            d1,
+            d2,
+            d3,
+            mae,
+            math.nan,
+        ]
+    )
 
 
 def metrics_from_sums(
@@ -323,7 +253,11 @@ def metrics_from_sums(
     abs_rel E\|d-t\|/t; sq_rel E(d-t)^2/t; rmse sqrt E(d-t)^2 in metres;
     rmse_log sqrt E g^2; log10 E\|log10 d - log10 t\|; dk the share of pixels
     with max(d/t, t/d) < 1.25^k; silog@L 100 sqrt(E g^2 - L (E g)^2), of which
-    silog is silog@1.0.
+    silog is silog@1.0. Further ones: mae E\|d-t\|; d1_error 100 (1 - d1), a
+    percentage; abs_rel_dev_after_affine_alignment, the mean absolute
+    deviation in the space of the alignment, divided by the range of the true
+    values of the image there (NaN without an alignment). The range is a
+    choice: the papers that report such a deviation do not define its unit.
 
     Args:
         sums (ndarray): From :func:`depth_sums`, or a sum of several.
@@ -342,14 +276,17 @@ def metrics_from_sums(
     for name in names:
         focus = silog_focus(name)
         if focus is not None:
+            # not negative beyond rounding
             inner = s['g_square'] / n - focus * (s['g'] / n) ** 2
             values[name] = 100 * max(inner, 0.0) ** 0.5
         elif name == 'rmse':
             values[name] = (s['square'] / n) ** 0.5
         elif name == 'rmse_log':
             values[name] = (s['g_square'] / n) ** 0.5
+        elif name == 'd1_error':
+            values[name] = 100 * (1 - s['d1'] / n)
         else:
-            values[name] = s[name] / n
+            values[name] = s[_SUM_OF.get(name, name)] / n
     return {name: float(value) for name, value in values.items()}
 
 
