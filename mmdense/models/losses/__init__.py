@@ -8,6 +8,7 @@ from .local_global_loss import LocalGlobalLoss
 from .moby_loss import MoBYLoss
 from .patch_loss import PatchContrastLoss, PatchDistillationLoss, PatchGroup
 from .silog_loss import SILogLoss
+from .ssi_loss import SSILoss
 
 __all__ = [
     'BerHuLoss',
@@ -20,4 +21,5 @@ __all__ = [
     'PatchDistillationLoss',
     'PatchGroup',
     'SILogLoss',
+    'SSILoss',
 ]

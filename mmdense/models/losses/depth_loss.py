@@ -1,10 +1,32 @@
 """Base class of the depth losses: validity, precision, weighting."""
 
 from abc import ABCMeta, abstractmethod
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
+
+#: Predictions beyond this, infinite ones included, count as this: squares and
+#: sums of it stay finite in float32.
+LARGEST = 1e6
+
+
+class _Bounded(torch.autograd.Function):
+    """To float32 and into [-LARGEST, LARGEST]; float64 stays.
+
+    The gradient passes unchanged, so that a prediction out of bounds comes
+    back, but never leaves the range of a half type. NaN stays NaN.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.dtype = values.dtype
+        return _promote(values).clamp(-LARGEST, LARGEST)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        limit = torch.finfo(ctx.dtype).max
+        return grad.clamp(-limit, limit).to(ctx.dtype)
 
 
 def valid_depth_mask(
@@ -104,6 +126,10 @@ class DepthLoss(nn.Module, metaclass=ABCMeta):
     ) -> Tensor:
         """Weighted loss of a batch, in float32 also under autocast.
 
+        Predictions are limited to :data:`LARGEST` either way, with their
+        gradient left as it is there; a NaN prediction at a pixel that counts
+        makes the loss NaN.
+
         Args:
             pred (Tensor): Predicted depth ``(B, 1, H, W)`` (or
                 ``(B, H, W)``) in metres.
@@ -123,12 +149,13 @@ class DepthLoss(nn.Module, metaclass=ABCMeta):
         """
         self._check(pred, target, mask, image)
         with torch.autocast(device_type=pred.device.type, enabled=False):
-            pred, target = _promote(pred), _promote(target)
+            pred, target = _Bounded.apply(pred), _promote(target)
             if mask is None:
                 mask = valid_depth_mask(target)
             else:
                 mask = mask.bool() & torch.isfinite(target)
             target = torch.where(mask, target, torch.zeros_like(target))
+            target = target.clamp(max=LARGEST)
             if image is not None:
                 image = _promote(image)
             return self.loss_weight * self.compute(pred, target, mask, image)

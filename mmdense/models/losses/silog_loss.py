@@ -14,12 +14,12 @@ def safe_sqrt(values: Tensor) -> Tensor:
     """Square root whose gradient at 0 is 0 instead of infinite.
 
     Args:
-        values (Tensor): Any shape; what is not positive counts as 0.
+        values (Tensor): Any shape; what is negative counts as 0.
 
     Returns:
         Tensor: Same shape.
     """
-    positive = values > 0
+    positive = ~(values <= 0)  # so that NaN stays NaN
     root = torch.where(positive, values, torch.ones_like(values)).sqrt()
     return torch.where(positive, root, torch.zeros_like(root))
 
@@ -36,43 +36,52 @@ class SILogLoss(DepthLoss):
 
     "SILog" names several losses; ``variant`` fixes which:
 
-    =========== ========= ========= ======== =======
-    variant     lambda    variance  over     epsilon
-    =========== ========= ========= ======== =======
-    'toolbox'   0.85      unbiased  batch    1e-3
-    'eigen'     0.5       biased    image    1e-6
-    =========== ========= ========= ======== =======
+    =============== ====== ======== ===== ======= ====
+    variant         lambda variance over  epsilon root
+    =============== ====== ======== ===== ======= ====
+    'toolbox'       0.85   unbiased batch 1e-3    yes
+    'bts'           0.85   biased   batch 1e-6    yes
+    'eigen'         0.5    biased   image 1e-6    yes
+    'eigen_squared' 0.5    biased   image 1e-6    no
+    =============== ====== ======== ===== ======= ====
 
-    'toolbox' is the ``SigLoss`` of [0]; 'eigen' is that of mmseg's
-    ``SiLogLoss`` (which has NaN gradients at a perfect prediction; this one
-    has zero) and of Depth Anything, after [1] eq. 4. Over images, those
-    without valid pixels are left out of the mean.
+    'toolbox' is the ``SigLoss`` of [0]; 'bts' is that of [2], there with a
+    factor of 10 and no epsilon; 'eigen' is that of mmseg's ``SiLogLoss``
+    (which has NaN gradients at a perfect prediction; this one has zero) and
+    of Depth Anything; 'eigen_squared' is [1] eq. 4 itself,
+    :math:`E g^2 - \lambda (E g)^2`, with which DPT is fine-tuned to metric
+    depth. Over images, those without valid pixels are left out of the mean.
 
     Sources: [0] zhyever/Monocular-Depth-Estimation-Toolbox,
     ``depth/models/losses/sigloss.py``. [1] Eigen et al., Depth Map Prediction
-    from a Single Image using a Multi-Scale Deep Network, 2014.
+    from a Single Image using a Multi-Scale Deep Network, 2014. [2] Lee et
+    al., From Big to Small, 2019, eq. 4.
 
     Args:
-        variant (str): 'toolbox' or 'eigen'. Defaults to 'toolbox'.
+        variant (str): A name of the table. Defaults to 'toolbox'.
         variance_focus (float, optional): lambda in [0, 1]; None for the
             variant's. Defaults to None.
         eps (float, optional): Added to both depths before the logarithm, in
             metres; None for the variant's. Defaults to None.
         warm_up_iters (int): Number of first training calls in which only
-            :math:`\sqrt{(1 - \lambda)\, \text{mean}(g)^2}` is used. The count
-            is in the checkpoint. Defaults to 0.
+            the mean's part of :math:`L` is used. The count is in the
+            checkpoint; a head with auxiliary depths makes several calls in a
+            step. Defaults to 0.
         loss_weight (float): Factor of the loss. Defaults to 1.0.
         loss_name (str): Name in the log. Defaults to 'loss_silog'.
 
     Raises:
-        ValueError: If ``variant`` or ``variance_focus`` is out of range.
+        ValueError: If ``variant``, ``variance_focus`` or ``eps`` is out of
+            range.
     """
 
     calls: Tensor
 
     VARIANTS: Dict[str, Dict[str, float]] = {
-        'toolbox': dict(focus=0.85, eps=1e-3, unbiased=1, per_image=0),
-        'eigen': dict(focus=0.5, eps=1e-6, unbiased=0, per_image=1),
+        'toolbox': dict(focus=0.85, eps=1e-3, unbiased=1),
+        'bts': dict(focus=0.85, eps=1e-6),
+        'eigen': dict(focus=0.5, eps=1e-6, per_image=1),
+        'eigen_squared': dict(focus=0.5, eps=1e-6, per_image=1, squared=1),
     }
 
     def __init__(
@@ -99,8 +108,11 @@ class SILogLoss(DepthLoss):
             )
         self.variance_focus = variance_focus
         self.eps = setting['eps'] if eps is None else eps
-        self.unbiased = bool(setting['unbiased'])
-        self.per_image = bool(setting['per_image'])
+        if self.eps <= 0:
+            raise ValueError(f'SILogLoss: eps={self.eps} is not above 0')
+        self.unbiased = bool(setting.get('unbiased'))
+        self.per_image = bool(setting.get('per_image'))
+        self.squared = bool(setting.get('squared'))
         self.warm_up_iters = warm_up_iters
         if warm_up_iters > 0:
             self.register_buffer('calls', torch.zeros((), dtype=torch.long))
@@ -119,7 +131,7 @@ class SILogLoss(DepthLoss):
         pred = torch.where(mask, pred, ones).reshape(rows, -1)
         target = torch.where(mask, target, ones).reshape(rows, -1)
         weight = mask.reshape(rows, -1).to(pred.dtype)
-        pred = pred.clamp(min=0)
+        pred, target = pred.clamp(min=0), target.clamp(min=0)
         g = torch.log(pred + self.eps) - torch.log(target + self.eps)
 
         count = weight.sum(dim=1)
@@ -134,4 +146,6 @@ class SILogLoss(DepthLoss):
             total = torch.where(self.calls < self.warm_up_iters, bias, total)
             if self.training:
                 self.calls.add_(1)
-        return safe_sqrt(total).sum() / (count > 0).sum().clamp(min=1)
+        if not self.squared:
+            total = safe_sqrt(total)
+        return total.sum() / (count > 0).sum().clamp(min=1)

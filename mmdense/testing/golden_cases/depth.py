@@ -16,9 +16,6 @@ from mmdense.evaluation.functional.depth import (
 
 Item = Tuple[str, np.ndarray, np.ndarray, float, float]
 
-#: Parts of a case that mmdense does not have yet.
-NOT_IMPLEMENTED = {'depth_losses': ('ssi',)}
-
 _OUR_NAMES = {'a1': 'd1', 'a2': 'd2', 'a3': 'd3', 'log_10': 'log10'}
 
 
@@ -117,7 +114,7 @@ def _with_gradient(
 def depth_losses(
     case: Dict[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> Iterator[Item]:
-    """Compare berHu and SILog ('toolbox') with the stored values.
+    """Compare berHu, SILog ('toolbox') and SSI with the stored values.
 
     Args:
         case (dict): Entry of ``index.json``.
@@ -145,6 +142,10 @@ def depth_losses(
     value, grad = _with_gradient(berhu, pred, target, valid)
     yield item('out/berhu', value)
     yield item('grad/berhu', grad)
+    berhu = BerHuLoss(factor=hyper['berhu_c'], detach_threshold=False)
+    yield item(
+        'grad/berhu_full', _with_gradient(berhu, pred, target, valid)[1]
+    )
     c = berhu_threshold(pred - target, valid, hyper['berhu_c'])
     yield item('out/berhu_c', c.numpy())
 
@@ -161,3 +162,34 @@ def depth_losses(
     yield item('out/sig_novalid', sig(pred, clipped, every).numpy())
     warm = SILogLoss(warm_up_iters=100, **setting)
     yield item('out/sig_warm', warm(pred, target, valid).numpy())
+    for name, got in _ssi(hyper, arrays):
+        yield item(name, got)
+
+
+def _ssi(
+    hyper: Dict[str, Any], arrays: Mapping[str, np.ndarray]
+) -> Iterator[Tuple[str, np.ndarray]]:
+    from mmdense.models.losses.ssi_loss import SSILoss, least_squares_fit
+
+    pred, target, mask = (
+        torch.from_numpy(np.asarray(arrays[f'in/disp_{name}']))
+        for name in ('pred', 'gt', 'mask')
+    )
+    mask = mask > 0
+    rows = (tensor.flatten(1) for tensor in (pred, target, mask))
+    scale, shift = least_squares_fit(*rows)
+    yield 'out/ssi_scale', scale.numpy()
+    yield 'out/ssi_shift', shift.numpy()
+    setting = dict(
+        alpha=hyper['ssi_alpha'], scales=hyper['ssi_scales'], target='inverse'
+    )
+    fitted = SSILoss('least_squares', **setting)
+    data, matching = fitted.terms(pred, target, mask)
+    assert matching is not None
+    yield 'out/ssi_data', data.numpy()
+    yield 'out/ssi_reg', matching.numpy()
+    total, grad = _with_gradient(fitted, pred, target, mask)
+    yield 'out/ssi_total', total
+    yield 'grad/ssi_total', grad
+    trimmed = SSILoss('trimmed', trim=hyper['trim'], **setting)
+    yield 'out/ssi_trim_data', trimmed.terms(pred, target, mask)[0].numpy()

@@ -18,8 +18,22 @@ LOSSES = [
     dict(type='mmdense.DepthGradientLoss', mode='match_gt'),
     dict(type='mmdense.SILogLoss', variant='toolbox'),
     dict(type='mmdense.SILogLoss', variant='eigen'),
+    dict(type='mmdense.SILogLoss', variant='eigen_squared'),
+    dict(type='mmdense.SILogLoss', variant='bts'),
+    dict(type='mmdense.SSILoss', variant='trimmed', target='inverse'),
+    dict(type='mmdense.SSILoss', variant='least_squares', target='inverse'),
 ]
-IDS = ['berhu', 'edge_aware', 'match_gt', 'toolbox', 'eigen']
+IDS = [
+    'berhu',
+    'edge_aware',
+    'match_gt',
+    'toolbox',
+    'eigen',
+    'eigen_squared',
+    'bts',
+    'ssi_trimmed',
+    'ssi_least_squares',
+]
 
 
 def make_batch(seed=0, b=2, h=5, w=7, hole=0.3):
@@ -139,6 +153,28 @@ def test_silog__eigen_equals_mean_square_form():
     assert got == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize('focus', [0.0, 0.5, 1.0])
+def test_silog__eigen_squared_is_the_formula_per_image(focus):
+    pred, target, _ = make_batch(4, b=3)
+    target[1] = 0
+    values = []
+    for p, t in zip(pred.double(), target.double()):
+        g = (p.log() - t.log())[t > 0]
+        if len(g):
+            values.append(g.square().mean() - focus * g.mean() ** 2)
+    got = SILogLoss('eigen_squared', variance_focus=focus)(pred, target)
+    assert len(values) == 2
+    assert got.item() == pytest.approx(np.mean(values), rel=1e-4)
+
+
+def test_silog__bts_is_the_biased_toolbox():
+    pred, target, _ = make_batch(5)
+    expected = loop_silog(pred, target, 0.85, 1e-6, 0, False)
+    assert SILogLoss('bts')(pred, target).item() == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
 def test_silog__warm_up_counts_training_calls():
     pred, target, _ = make_batch()
     loss = SILogLoss(warm_up_iters=2)
@@ -219,6 +255,86 @@ def test_depth_losses__perfect_prediction_has_finite_gradient(cfg):
         assert loss.item() == pytest.approx(0, abs=1e-6)
 
 
+EXTREMES = {
+    'zero': lambda x: x * 0,
+    'negative': lambda x: -x,
+    'tiny': lambda x: x * 1e-7,
+    'large': lambda x: x * 1e4,
+    'fp16_max': lambda x: x * 0 + 65504.0,
+    'one_infinite': lambda x: torch.where(x > x.max() - 1e-6, x / 0, x),
+    'infinite': lambda x: x / 0,
+    'minus_infinite': lambda x: -x / 0,
+}
+
+
+@pytest.mark.parametrize('cfg', LOSSES, ids=IDS)
+@pytest.mark.parametrize('extreme', list(EXTREMES))
+@pytest.mark.parametrize('valid', ['all', 'some', 'one', 'one_image', 'none'])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
+def test_depth_losses__finite_for_extreme_predictions(
+    cfg, extreme, valid, dtype
+):
+    pred, target, image = make_batch(hole=0.3 if valid == 'some' else 0.0)
+    if valid == 'one':
+        target.flatten()[1:] = 0
+    elif valid in ('one_image', 'none'):
+        target[int(valid == 'one_image') :] = 0
+    pred = EXTREMES[extreme](pred).to(dtype).requires_grad_()
+    loss = MODELS.build(dict(cfg))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        value = loss(pred, target, image=image)
+    assert value.dtype == torch.float32 and torch.isfinite(value)
+    value.backward()
+    assert pred.grad.dtype == dtype
+    assert torch.isfinite(pred.grad).all()
+    if valid == 'none':
+        assert value == 0 and not pred.grad.any()
+
+
+@pytest.mark.parametrize('cfg', LOSSES, ids=IDS)
+@pytest.mark.parametrize('factor', [1e-30, 1e-4, 1e4, 1e30])
+def test_depth_losses__finite_for_extreme_targets(cfg, factor):
+    pred, target, image = make_batch()
+    pred.requires_grad_()
+    value = MODELS.build(dict(cfg))(pred, target * factor, image=image)
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(pred.grad).all()
+
+
+@pytest.mark.parametrize('cfg', LOSSES, ids=IDS)
+def test_depth_losses__finite_where_a_mask_takes_what_is_not_depth(cfg):
+    pred, target, image = make_batch()
+    target[:, :, 0] *= -1
+    pred.requires_grad_()
+    every = torch.ones_like(target)
+    value = MODELS.build(dict(cfg))(pred, target, mask=every, image=image)
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(pred.grad).all()
+
+
+@pytest.mark.parametrize('cfg', LOSSES, ids=IDS)
+def test_depth_losses__nan_prediction_is_not_hidden(cfg):
+    pred, target, image = make_batch()
+    pred[0, 0, 0, 0] = float('nan')
+    target[0, 0, 0, 0] = 1.0
+    loss = MODELS.build(dict(cfg))
+    assert loss(pred, target, image=image).isnan()
+    if cfg.get('mode') == 'edge_aware':  # no mask
+        return
+    target[0, 0, 0, 0] = 0.0
+    pred.requires_grad_()
+    value = loss(pred, target, image=image)
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(pred.grad).all()
+
+
+@pytest.mark.parametrize('value', [2e6, -2e6, float('inf')])
+def test_depth_losses__prediction_out_of_bounds_comes_back(value):
+    pred = torch.full((1, 1, 2, 2), value).requires_grad_()
+    BerHuLoss()(pred, torch.ones(1, 1, 2, 2)).backward()
+    assert (pred.grad.sign() == (1.0 if value > 0 else -1.0)).all()
+
+
 @pytest.mark.parametrize('cfg', LOSSES, ids=IDS)
 def test_depth_losses__nan_target_counts_as_invalid(cfg):
     pred, target, image = make_batch()
@@ -268,6 +384,7 @@ def test_depth_losses__gradient_is_numeric_derivative(cfg):
         (lambda p, t, i: DepthGradientLoss('l1'), 'edge_aware'),
         (lambda p, t, i: SILogLoss('mmseg'), 'toolbox'),
         (lambda p, t, i: SILogLoss(variance_focus=2.0), r'\[0, 1\]'),
+        (lambda p, t, i: SILogLoss(eps=0.0), 'eps'),
     ],
 )
 def test_depth_losses__bad_input_is_named(call, match):
@@ -281,8 +398,10 @@ def test_depth_losses__golden():
     arrays = dict(np.load(GOLDEN / case['file']))
     seen = set()
     for name, got, expected, rtol, atol in depth_losses(case, arrays):
+        assert got.shape == expected.shape
         np.testing.assert_allclose(
             got, expected, rtol=rtol, atol=atol, err_msg=name
         )
         seen.add(name)
-    assert {'out/berhu', 'grad/berhu', 'out/sig', 'grad/sig'} <= seen
+    assert seen == {n for n in arrays if not n.startswith('in/')}
+    assert len(seen) == 16
