@@ -19,11 +19,11 @@ train_pipeline = [
         color=(0.9, 1.1),
         prob=0.5,
     ),
-    dict(type='mmseg.PackSegInputs'),
+    dict(type='mmdense.PackDepthInputs'),
 ]
 test_pipeline = [
     dict(type='mmdense.LoadDepthH5'),
-    dict(type='mmseg.PackSegInputs'),
+    dict(type='mmdense.PackDepthInputs'),
 ]
 train_dataloader = dict(
     batch_size=16,

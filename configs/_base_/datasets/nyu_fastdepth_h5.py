@@ -21,7 +21,7 @@ train_pipeline = [
         # the one that knows that images are BGR
         backend='cv2',
     ),
-    dict(type='mmseg.PackSegInputs'),
+    dict(type='mmdense.PackDepthInputs'),
 ]
 test_pipeline = [
     dict(type='mmdense.LoadDepthH5'),
@@ -30,7 +30,7 @@ test_pipeline = [
     dict(type='mmseg.Resize', scale=(224, 224), interpolation='nearest'),
     # the crop is what is scored
     dict(type='mmdense.ResetOriShape'),
-    dict(type='mmseg.PackSegInputs'),
+    dict(type='mmdense.PackDepthInputs'),
 ]
 train_dataloader = dict(
     batch_size=16,

@@ -2,21 +2,21 @@
 # Images are shrunk to 160x224, scores are those of the full 240x320.
 data_root = 'demo/data/rooms'
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mmdense.LoadImage'),
     dict(type='mmdense.LoadDepth', depth_rescale_factor=1e-3),
     # (width, height)
     dict(type='mmseg.Resize', scale=(224, 160)),
     dict(type='mmseg.RandomCrop', crop_size=(160, 160)),
     dict(type='mmseg.RandomFlip', prob=0.5),
     dict(type='mmdense.RandomGammaBrightnessColor'),
-    dict(type='mmseg.PackSegInputs'),
+    dict(type='mmdense.PackDepthInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mmdense.LoadImage'),
     # before LoadDepth: the truth keeps its size
     dict(type='mmseg.Resize', scale=(224, 160)),
     dict(type='mmdense.LoadDepth', depth_rescale_factor=1e-3),
-    dict(type='mmseg.PackSegInputs'),
+    dict(type='mmdense.PackDepthInputs'),
 ]
 train_dataloader = dict(
     batch_size=8,

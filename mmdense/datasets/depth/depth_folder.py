@@ -4,60 +4,87 @@ import os.path as osp
 from typing import Any, Dict, List, Optional
 
 from mmengine import fileio, list_from_file
-from mmseg.datasets import BaseSegDataset
 
 from mmdense.registry import DATASETS
 
-from .loading import MissingDepthError
+from .base import DepthDataset
+from .errors import MissingDepthError
 
 
 @DATASETS.register_module()
-class DepthFolder(BaseSegDataset):
+class DepthFolder(DepthDataset):
     """Data set of images and depth maps with equal names.
 
     .. code-block:: none
 
         data_root/<img_path>/a/b.jpg
         data_root/<depth_map_path>/a/b.png     16-bit, 0 = no measurement
+        data_root/<mask_path>/a/b.png          optional, 0 = invalid
 
     Args:
         data_prefix (dict): ``img_path`` and ``depth_map_path``, relative to
-            ``data_root``. Defaults to
+            ``data_root``, and, if there are masks of valid pixels,
+            ``mask_path``. Defaults to
             ``dict(img_path='images', depth_map_path='depth')``.
         img_suffix (str): Suffix of images. Defaults to '.jpg'.
         depth_map_suffix (str): Suffix of depth maps. Defaults to '.png'.
+        mask_suffix (str): Suffix of masks. Defaults to '.png'.
         depth_rescale_factor (float, optional): Metres per stored unit, given
             to ``mmdense.LoadDepth`` of the pipeline unless that has its own.
             None leaves the pipeline alone. Defaults to None.
+        stored (str): 'depth' or 'inverse' (inverse depth or disparity),
+            given to ``mmdense.LoadDepth`` in the same way. Defaults to
+            'depth'.
         ann_file (str): List of names without suffix, one a line, relative to
             ``data_root``. '' for all images below ``img_path``. Defaults to
             ''.
+        dataset_name (str, optional): None for the last part of
+            ``data_root``. Defaults to None.
+        plausible_range (Sequence[float] or str, optional): See
+            :class:`DepthDataset`; 'auto' is 0.1 to 200 m, and no check for
+            inverse depth, whose scale is unknown. Defaults to 'auto'.
         pipeline (list, optional): Transforms. Defaults to None.
-        **kwargs (Any): See ``mmseg.BaseSegDataset``.
+        data_root (str): Defaults to ''.
+        **kwargs (Any): See :class:`DepthDataset`.
     """
 
-    METAINFO: Dict[str, Any] = dict(classes=(), palette=[])
+    NAME = 'folder'
+    PLAUSIBLE_RANGE = (0.1, 200.0)
 
     def __init__(
         self,
         data_prefix: Optional[dict] = None,
         img_suffix: str = '.jpg',
         depth_map_suffix: str = '.png',
+        mask_suffix: str = '.png',
         depth_rescale_factor: Optional[float] = None,
+        stored: str = 'depth',
         ann_file: str = '',
+        dataset_name: Optional[str] = None,
+        plausible_range: Any = 'auto',
         pipeline: Optional[list] = None,
+        data_root: str = '',
         **kwargs: Any,
     ) -> None:
-        pipeline = [
-            _with_factor(step, depth_rescale_factor) for step in pipeline or []
-        ]
+        given: Dict[str, Any] = {}
+        if depth_rescale_factor is not None:
+            given['depth_rescale_factor'] = depth_rescale_factor
+        if stored != 'depth':
+            given['stored'] = stored
+            if plausible_range == 'auto':
+                plausible_range = None
+        self.img_suffix = img_suffix
+        self.depth_map_suffix = depth_map_suffix
+        self.mask_suffix = mask_suffix
         super().__init__(
+            dataset_name=dataset_name
+            or osp.basename(osp.normpath(data_root or '')).strip('.'),
+            plausible_range=plausible_range,
+            data_root=data_root,
             data_prefix=data_prefix
             or dict(img_path='images', depth_map_path='depth'),
-            img_suffix=img_suffix,
-            seg_map_suffix=depth_map_suffix,
             ann_file=ann_file,
-            pipeline=pipeline,
+            pipeline=[_with(step, given) for step in pipeline or []],
             **kwargs,
         )
 
@@ -65,8 +92,9 @@ class DepthFolder(BaseSegDataset):
         """Pairs of an image and a depth map.
 
         Returns:
-            List[dict]: ``img_path``, ``depth_map_path`` and ``seg_fields``
-            per image, in the order of the list or of the names.
+            List[dict]: ``img_path``, ``depth_map_path`` and, with masks,
+            ``mask_path`` per image, in the order of the list or of the
+            names.
 
         Raises:
             MissingDepthError: If the folder or list is missing or empty, or
@@ -74,20 +102,22 @@ class DepthFolder(BaseSegDataset):
         """
         images = self.data_prefix['img_path']
         depths = self.data_prefix['depth_map_path']
+        masks = self.data_prefix.get('mask_path')
         names = self._names(images)
         if not names:
             raise MissingDepthError(
                 f'{images}: no *{self.img_suffix} here; check data_root, '
                 'data_prefix and img_suffix'
             )
-        data = [
-            dict(
+        data: List[Dict[str, Any]] = []
+        for name in names:
+            item = dict(
                 img_path=osp.join(images, name + self.img_suffix),
-                depth_map_path=osp.join(depths, name + self.seg_map_suffix),
-                seg_fields=[],
+                depth_map_path=osp.join(depths, name + self.depth_map_suffix),
             )
-            for name in names
-        ]
+            if masks:
+                item['mask_path'] = osp.join(masks, name + self.mask_suffix)
+            data.append(item)
         lacking = [
             str(item['depth_map_path'])
             for item in data
@@ -125,12 +155,12 @@ class DepthFolder(BaseSegDataset):
         return sorted(name[: -len(self.img_suffix)] for name in found)
 
 
-def _with_factor(step: Any, factor: Optional[float]) -> Any:
-    """Give LoadDepth the factor of the data set, if it has none itself."""
+def _with(step: Any, given: Dict[str, Any]) -> Any:
+    """Give LoadDepth what the data set knows, if it has none itself."""
     if (
-        factor is None
+        not given
         or not isinstance(step, dict)
         or str(step.get('type')).rsplit('.', 1)[-1] != 'LoadDepth'
     ):
         return step
-    return {'depth_rescale_factor': factor, **step}
+    return {**given, **step}

@@ -2,16 +2,14 @@
 
 import os
 import os.path as osp
-from typing import Any, Dict, List, Optional
-
-import torch
-from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
-from torch.utils.data import get_worker_info
+from typing import Any, Dict, List
 
 from mmdense.registry import DATASETS
 
-from .loading import DepthFileError, MissingDepthError, import_h5py
+from .base import DepthDataset
+from .errors import MissingDepthError
+from .loading_h5 import import_h5py
+from .nyu import scene_label
 
 _HOLDOUT_MARKS = ('00001', '00201')
 
@@ -29,7 +27,7 @@ def in_holdout(name: str) -> bool:
 
 
 @DATASETS.register_module()
-class NYUDepthH5(BaseDataset):
+class NYUDepthH5(DepthDataset):
     """The pre-processed NYU Depth V2 of Sparse-to-Dense and FastDepth.
 
     .. code-block:: none
@@ -56,33 +54,27 @@ class NYUDepthH5(BaseDataset):
         split (str): See above. Defaults to 'train'.
         data_root (str): Folder with ``train`` and ``val``. Defaults to
             'data/nyudepthv2'.
-        on_error (str): What a missing or broken file does: 'raise' stops
-            with the name of the file; 'skip' takes another image instead and
-            counts (:attr:`skipped`; training only). Defaults to 'raise'.
-        test_mode (bool): Whether the order is kept and nothing is skipped.
-            Defaults to False.
-        **kwargs (Any): ``pipeline``, ``indices``, ``lazy_init``,
-            ``serialize_data``; see mmengine's ``BaseDataset``.
+        **kwargs (Any): See :class:`DepthDataset`.
 
     Raises:
-        ValueError: If ``split`` or ``on_error`` is unknown.
+        ValueError: If ``split`` is unknown.
+        ImportError: If h5py is not installed.
     """
 
-    METAINFO: Dict[str, Any] = dict(dataset_type='nyu_depth_h5', classes=())
+    NAME = 'nyu'
+    PLAUSIBLE_RANGE = (0.3, 15.0)
     FOLDERS = {
         'train': 'train',
         'train_fastdepth': 'train',
         'holdout': 'train',
         'official': osp.join('val', 'official'),
     }
-    EXPECTED: Dict[str, int] = {'train': 47584, 'official': 654}
+    EXPECTED = {'train': 47584, 'official': 654}
 
     def __init__(
         self,
         split: str = 'train',
         data_root: str = 'data/nyudepthv2',
-        on_error: str = 'raise',
-        test_mode: bool = False,
         **kwargs: Any,
     ) -> None:
         if split not in self.FOLDERS:
@@ -90,34 +82,21 @@ class NYUDepthH5(BaseDataset):
                 f'NYUDepthH5: split={split!r}, choose from '
                 f'{tuple(self.FOLDERS)}'
             )
-        if on_error not in ('raise', 'skip'):
-            raise ValueError(
-                f"NYUDepthH5: on_error={on_error!r}, choose 'raise' or 'skip'"
-            )
-        if on_error == 'skip' and test_mode:
-            raise ValueError(
-                "NYUDepthH5: on_error='skip' would leave images out of a "
-                "test result; use 'raise' with test_mode=True"
-            )
         import_h5py()
         self.split = split
-        self.on_error = on_error
-        # shared with the workers, one place each
-        self._skipped = torch.zeros(257, dtype=torch.int64).share_memory_()
-        self._reported = 0
-        super().__init__(data_root=data_root, test_mode=test_mode, **kwargs)
+        super().__init__(data_root=data_root, **kwargs)
 
     def load_data_list(self) -> List[Dict[str, Any]]:
         """List the files of the split.
 
         Returns:
-            List[dict]: ``img_path``, ``scene`` and ``seg_fields`` per file,
+            List[dict]: ``img_path``, ``scene`` and ``scene_label`` per file,
             ordered by path.
 
         Raises:
             MissingDepthError: If there is no file.
         """
-        folder = osp.join(self.data_root, self.FOLDERS[self.split])
+        folder = osp.join(str(self.data_root or ''), self.FOLDERS[self.split])
         paths = sorted(
             osp.join(parent, name)
             for parent, _, names in os.walk(folder, followlinks=True)
@@ -130,66 +109,14 @@ class NYUDepthH5(BaseDataset):
                 'has to contain train/<scene>/<index>.h5 and '
                 'val/official/<index>.h5'
             )
-        expected = self.EXPECTED.get(self.split)
-        if expected is not None and len(paths) != expected:
-            print_log(
-                f'NYUDepthH5: {folder} has {len(paths)} files for split '
-                f'{self.split!r} instead of {expected} '
-                f'({len(paths) - expected:+d}); results cannot be compared '
-                'with published ones',
-                'current',
-                level=30,
-            )
+        self._warn_count(len(paths), self.split, folder)
+        scenes = [osp.basename(osp.dirname(path)) for path in paths]
         return [
-            dict(
-                img_path=path,
-                scene=osp.basename(osp.dirname(path)),
-                seg_fields=[],
-            )
-            for path in paths
+            dict(img_path=path, scene=scene, scene_label=scene_label(scene))
+            for path, scene in zip(paths, scenes)
         ]
-
-    @property
-    def skipped(self) -> int:
-        """int: Files skipped so far, by this process and its workers."""
-        return int(self._skipped.sum())
-
-    def log_report(self) -> None:
-        """Log how many files were skipped, if it has become more."""
-        if self.skipped > self._reported:
-            self._reported = self.skipped
-            print_log(
-                f'NYUDepthH5: {self.skipped} reads of broken files skipped '
-                'so far; the lines above name them.',
-                'current',
-                level=30,
-            )
 
     def _wanted(self, name: str) -> bool:
         if self.split == 'train_fastdepth':
             return not in_holdout(name)
         return self.split != 'holdout' or in_holdout(name)
-
-    def prepare_data(self, idx: int) -> Optional[Any]:
-        """Run the pipeline on one file.
-
-        Args:
-            idx (int): Index.
-
-        Returns:
-            Any: Output of the pipeline; None (then another index is drawn)
-            for a broken file with ``on_error='skip'``.
-        """
-        try:
-            return super().prepare_data(idx)
-        except DepthFileError as error:
-            if self.on_error == 'raise':
-                raise
-            worker = get_worker_info()
-            self._skipped[0 if worker is None else 1 + worker.id] += 1
-            print_log(
-                f'NYUDepthH5: skipped ({self.skipped} so far): {error}',
-                'current',
-                level=30,
-            )
-            return None

@@ -109,21 +109,33 @@ def test_nyu_depth_h5__count_that_differs_is_told(nyu, log):
 def test_nyu_depth_h5__broken_file_raises_or_is_skipped(nyu, log):
     broken = nyu / 'train/kitchen_0001/00006.h5'
     broken.write_bytes(b'not hdf5')
-    raising = NYUDepthH5('train', data_root=str(nyu), pipeline=H5_PIPELINE)
+    raising = NYUDepthH5(
+        'train', data_root=str(nyu), pipeline=H5_PIPELINE, strict=True
+    )
     with pytest.raises(DepthFileError, match='00006.h5'):
         raising[4]
-    skipping = NYUDepthH5(
-        'train', data_root=str(nyu), pipeline=H5_PIPELINE, on_error='skip'
-    )
+    skipping = NYUDepthH5('train', data_root=str(nyu), pipeline=H5_PIPELINE)
     np.random.seed(0)
     item = skipping[4]
     assert 'inputs' in item
     assert skipping.skipped >= 1
     assert '00006.h5' in ''.join(log)
+    assert skipping.bad_files == [str(broken)]
+
+
+def test_nyu_depth_h5__truncated_file_is_named(nyu):
+    cut = nyu / 'train/kitchen_0001/00006.h5'
+    content = cut.read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    dataset = NYUDepthH5('train', data_root=str(nyu), pipeline=H5_PIPELINE)
+    with pytest.raises(DepthFileError, match='00006.h5: missing or broken'):
+        dataset.prepare_data(4)
 
 
 def test_nyu_depth_h5__missing_file_is_named(nyu):
-    dataset = NYUDepthH5('train', data_root=str(nyu), pipeline=H5_PIPELINE)
+    dataset = NYUDepthH5(
+        'train', data_root=str(nyu), pipeline=H5_PIPELINE, strict=True
+    )
     (nyu / 'train/kitchen_0001/00006.h5').unlink()
     with pytest.raises(DepthFileError, match='00006.h5: missing or broken'):
         dataset[4]
@@ -135,11 +147,13 @@ def test_nyu_depth_h5__foreign_layout_is_named(nyu):
     path.unlink()
     with h5py.File(path, 'w') as file:
         file['image'] = np.zeros((4, 6))
-    dataset = NYUDepthH5('official', data_root=str(nyu), pipeline=H5_PIPELINE)
+    dataset = NYUDepthH5(
+        'official', data_root=str(nyu), pipeline=H5_PIPELINE, test_mode=True
+    )
     with pytest.raises(DepthFileError, match=r"no \['depth', 'rgb'\]"):
         dataset[0]
     with h5py.File(path, 'a') as file:
-        file['rgb'], file['depth'] = np.zeros((4, 6, 3)), np.zeros((4, 6))
+        file['rgb'], file['depth'] = np.zeros((4, 6, 3)), np.ones((4, 6))
     with pytest.raises(DepthFileError, match=r'\(3, H, W\) uint8'):
         dataset[0]
 
@@ -148,8 +162,8 @@ def test_nyu_depth_h5__foreign_layout_is_named(nyu):
     'kwargs,error,match',
     [
         (dict(split='test'), ValueError, 'official'),
-        (dict(on_error='ignore'), ValueError, 'skip'),
-        (dict(on_error='skip', test_mode=True), ValueError, 'test_mode'),
+        (dict(max_bad_share=2), ValueError, 'max_bad_share'),
+        (dict(plausible_range=(3, 1)), ValueError, 'plausible_range'),
         (dict(data_root='/nonexistent'), FileNotFoundError, 'train/<scene>'),
     ],
 )

@@ -52,7 +52,7 @@ def pipeline(name, part):
 
 
 def geometric(name, part):
-    colour = ('ColorJitter', 'RandomGamma', 'PackSegInputs')
+    colour = ('ColorJitter', 'RandomGamma', 'PackDepthInputs')
     return [
         step
         for step in pipeline(name, part)

@@ -1,0 +1,214 @@
+# Relative depth on MIX 6: the five sets of MiDaS (DIML Indoor, MegaDepth,
+# ReDWeb, WSVD, 3D Movies) and five more (TartanAir, HRWSI, ApolloScape,
+# BlendedMVS, IRS). Validation on three of them, test on the zero-shot sets.
+# Every set as a generic RGB-D folder:
+#   data/<name>/train/images/**/*.jpg
+#   data/<name>/train/depth/**/*.png   the same names; 8 or 16 bit, 0 = invalid
+#   data/<name>/val/{images,depth}     of hrwsi, blendedmvs, redweb
+# Stored is inverse depth (disparity) for redweb, wsvd, movies3d, hrwsi and
+# irs, depth for the others: 1/256 m for apolloscape, else millimetres, or any
+# unit where the scale is unknown. Neither the loss nor the metric sees the
+# scale. Masks of a set (sky, outliers) are to be 0 in its depth maps. The
+# paper makes the longer side 384 and crops 384x384, which does not fit; here
+# the shorter side is 384, so that every crop is full.
+_base_ = ['./zero-shot_depth.py']
+
+train_pipeline = [
+    dict(type='mmdense.LoadImage'),
+    dict(type='mmdense.LoadDepth', allow_8bit=True),
+    dict(
+        type='mmdense.DPTResize',
+        scale=(384, 384),
+        mode='lower_bound',
+        interpolation='bicubic',
+    ),
+    dict(type='mmseg.RandomCrop', crop_size=(384, 384)),
+    dict(type='mmseg.RandomFlip', prob=0.5),
+    dict(type='mmdense.PackDepthInputs'),
+]
+test_pipeline = [
+    dict(type='mmdense.LoadImage'),
+    dict(type='mmdense.LoadDepth', allow_8bit=True),
+    dict(
+        type='mmdense.DPTResize',
+        scale=(384, 384),
+        mode='minimal',
+        interpolation='bicubic',
+        # scored at the size of the truth
+        depth=False,
+    ),
+    dict(type='mmdense.PackDepthInputs'),
+]
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='mmdense.MixedDepth',
+        # every set equally often
+        dataset_weights=[1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+        datasets=[
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/diml_indoor',
+                data_prefix=dict(
+                    img_path='train/images', depth_map_path='train/depth'
+                ),
+                stored='depth',
+                depth_rescale_factor=1e-3,
+                pipeline=train_pipeline,
+            ),
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/megadepth',
+                data_prefix=dict(
+                    img_path='train/images', depth_map_path='train/depth'
+                ),
+                stored='depth',
+                depth_rescale_factor=1e-3,
+                plausible_range=None,
+                pipeline=train_pipeline,
+            ),
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/redweb',
+                data_prefix=dict(
+                    img_path='train/images', depth_map_path='train/depth'
+                ),
+                stored='inverse',
+                depth_rescale_factor=1 / 255,
+                plausible_range=None,
+                pipeline=train_pipeline,
+            ),
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/wsvd',
+                data_prefix=dict(
+                    img_path='train/images', depth_map_path='train/depth'
+                ),
+                stored='inverse',
+                depth_rescale_factor=1 / 255,
+                plausible_range=None,
+                pipeline=train_pipeline,
+            ),
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/movies3d',
+                data_prefix=dict(
+                    img_path='train/images', depth_map_path='train/depth'
+                ),
+                stored='inverse',
+                depth_rescale_factor=1 / 255,
+                plausible_range=None,
+                pipeline=train_pipeline,
+            ),
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/tartanair',
+                data_prefix=dict(
+                    img_path='train/images', depth_map_path='train/depth'
+                ),
+                stored='depth',
+                depth_rescale_factor=1e-3,
+                pipeline=train_pipeline,
+            ),
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/hrwsi',
+                data_prefix=dict(
+                    img_path='train/images', depth_map_path='train/depth'
+                ),
+                stored='inverse',
+                depth_rescale_factor=1 / 255,
+                plausible_range=None,
+                pipeline=train_pipeline,
+            ),
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/apolloscape',
+                data_prefix=dict(
+                    img_path='train/images', depth_map_path='train/depth'
+                ),
+                stored='depth',
+                depth_rescale_factor=1 / 256,
+                pipeline=train_pipeline,
+            ),
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/blendedmvs',
+                data_prefix=dict(
+                    img_path='train/images', depth_map_path='train/depth'
+                ),
+                stored='depth',
+                depth_rescale_factor=1e-3,
+                plausible_range=None,
+                pipeline=train_pipeline,
+            ),
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/irs',
+                data_prefix=dict(
+                    img_path='train/images', depth_map_path='train/depth'
+                ),
+                stored='inverse',
+                depth_rescale_factor=1 / 255,
+                plausible_range=None,
+                pipeline=train_pipeline,
+            ),
+        ],
+    ),
+)
+val_dataloader = dict(
+    # images differ in size
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='mmdense.MixedDepth',
+        datasets=[
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/hrwsi',
+                data_prefix=dict(
+                    img_path='val/images', depth_map_path='val/depth'
+                ),
+                stored='inverse',
+                depth_rescale_factor=1 / 255,
+                plausible_range=None,
+                test_mode=True,
+                pipeline=test_pipeline,
+            ),
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/blendedmvs',
+                data_prefix=dict(
+                    img_path='val/images', depth_map_path='val/depth'
+                ),
+                stored='depth',
+                depth_rescale_factor=1e-3,
+                plausible_range=None,
+                test_mode=True,
+                pipeline=test_pipeline,
+            ),
+            dict(
+                type='mmdense.DepthFolder',
+                data_root='data/redweb',
+                data_prefix=dict(
+                    img_path='val/images', depth_map_path='val/depth'
+                ),
+                stored='inverse',
+                depth_rescale_factor=1 / 255,
+                plausible_range=None,
+                test_mode=True,
+                pipeline=test_pipeline,
+            ),
+        ],
+    ),
+)
+val_evaluator = dict(
+    type='mmdense.DepthMetric',
+    protocol='affine_ablation',
+    datasets=['hrwsi', 'blendedmvs', 'redweb'],
+)

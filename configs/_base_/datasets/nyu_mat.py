@@ -1,0 +1,57 @@
+# NYU Depth V2, the labelled file of its authors: 795 training images, 654 for
+# tests on the Eigen crop. Augmentation of nyu_bts_list.py.
+data_root = 'data/nyu'
+train_pipeline = [
+    dict(type='mmdense.LoadDepthMat'),
+    # white frame of the raw images
+    dict(
+        type='mmdense.FixedCrop',
+        rows=(45, 472),
+        cols=(43, 608),
+        size=(480, 640),
+    ),
+    dict(type='mmdense.RandomRotateDepth', degree=2.5, prob=0.5),
+    dict(type='mmseg.RandomFlip', prob=0.5),
+    dict(type='mmseg.RandomCrop', crop_size=(416, 544)),
+    dict(
+        type='mmdense.RandomGammaBrightnessColor',
+        gamma=(0.9, 1.1),
+        brightness=(0.75, 1.25),
+        color=(0.9, 1.1),
+        prob=0.5,
+    ),
+    dict(type='mmdense.PackDepthInputs'),
+]
+test_pipeline = [
+    dict(type='mmdense.LoadDepthMat'),
+    dict(type='mmdense.PackDepthInputs'),
+]
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='mmdense.NYUDepthMat',
+        split='train',
+        data_root=data_root,
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='mmdense.NYUDepthMat',
+        split='test',
+        data_root=data_root,
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='mmdense.DepthMetric', protocol='nyu_eigen')
+test_evaluator = val_evaluator
