@@ -21,6 +21,7 @@ _PACKAGE = Path(__file__).parent
 # location -> (toolbox it imports, extra of mmdense that installs it)
 OPTIONAL_LOCATIONS: Dict[str, Tuple[str, str]] = {
     'mmdense.models.depthers': ('mmseg', 'depth'),
+    'mmdense.models.decode_heads': ('mmseg', 'seg'),
     'mmdense.datasets.depth': ('mmseg', 'depth'),
 }
 
@@ -143,7 +144,11 @@ TRANSFORMS = Registry(
 MODELS = Registry(
     'model',
     root.MODELS,
-    ['mmdense.models', 'mmdense.models.depthers'],
+    [
+        'mmdense.models',
+        'mmdense.models.decode_heads',
+        'mmdense.models.depthers',
+    ],
 )
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer', root.WEIGHT_INITIALIZERS, ['mmdense.models']

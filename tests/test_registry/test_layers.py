@@ -22,11 +22,14 @@ FLOORS = {
     'mmdense.models': 2,
     'mmdense.models.utils': 1.5,
     'mmdense.models.backbones': 2,
+    # what backbones give, which necks and heads take
+    'mmdense.models.backbones.tokens': 1.5,
     'mmdense.models.necks': 2,
     'mmdense.models.heads': 2,
     'mmdense.models.losses': 2,
     'mmdense.datasets': 2,
     'mmdense.models.selfsup': 3,
+    'mmdense.models.decode_heads': 3,
     'mmdense.models.depthers': 3,
     'mmdense.engine': 3,
     'mmdense.evaluation': 3,
@@ -40,7 +43,11 @@ FLOORS = {
 }
 # what several methods are made of, and no method itself
 METHOD_BASES = ('mmdense.models.selfsup.student_teacher',)
-NEEDS_MMSEG = ('mmdense.models.depthers', 'mmdense.datasets.depth')
+NEEDS_MMSEG = (
+    'mmdense.models.decode_heads',
+    'mmdense.models.depthers',
+    'mmdense.datasets.depth',
+)
 
 PATHS = {
     '.'.join(path.relative_to(ROOT).with_suffix('').parts): path

@@ -146,6 +146,71 @@ def test_stand_in__levels_that_do_not_fit():
         )
 
 
+def by_sizes(value, locations, weights):
+    return stand_in.deformable_attention(value, SHAPES, locations, weights)
+
+
+def through_the_kernel(value, locations, weights):
+    """The way of a GPU with compiled operators, these on the stand-in."""
+    return stand_in._compiled_kernel(value, tuple(SHAPES), locations, weights)
+
+
+@pytest.mark.parametrize('form', [by_sizes, through_the_kernel])
+def test_deformable_attention__value_and_gradients(form):
+    mine = [t.requires_grad_() for t in inputs()]
+    theirs = [t.requires_grad_() for t in inputs()]
+    out = form(*mine)
+    expected = reference(theirs[0], SHAPES, theirs[1], theirs[2])
+    torch.testing.assert_close(out, expected)
+    g = torch.Generator().manual_seed(1)
+    seed = torch.randn(out.shape, generator=g).double()
+    out.backward(seed)
+    expected.backward(seed)
+    for a, b in zip(mine, theirs):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_deformable_attention__float32_in_half_types(dtype):
+    value, locations, weights = inputs(torch.float32)
+    value = value.to(dtype)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        out = by_sizes(value, locations, weights)
+    assert out.dtype == torch.float32
+    expected = reference(value.float(), SHAPES, locations, weights)
+    torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize('batch', [1, 64, 65, 96])
+def test_deformable_attention__pieces_divide_the_batch(batch, monkeypatch):
+    class Kernel:
+        @staticmethod
+        def apply(value, shapes, starts, locations, weights, step):
+            assert len(value) % step == 0 and step <= 64
+            assert shapes.tolist() == [[1, 2], [3, 1]]
+            assert starts.tolist() == [0, 2]
+            return step
+
+    monkeypatch.setattr(module, 'MultiScaleDeformableAttnFunction', Kernel)
+    step = stand_in._compiled_kernel(
+        torch.zeros(batch, 5, 1, 1),
+        ((1, 2), (3, 1)),
+        torch.zeros(1),
+        torch.zeros(1),
+    )
+    assert step == {1: 1, 64: 64, 65: 13, 96: 48}[batch]
+
+
+def test_deformable_attention__compiled_unless_the_stand_in_serves():
+    assert stand_in._is_compiled() != install()
+
+
+def test_deformable_attention__levels_that_do_not_fit():
+    value, locations, weights = inputs()
+    with pytest.raises(ValueError, match='hold 19 positions, value has 18'):
+        by_sizes(value[:, 1:], locations, weights)
+
+
 def test_module__equals_reference_and_trains():
     torch.manual_seed(0)
     attention = ops.MultiScaleDeformableAttention(

@@ -12,11 +12,14 @@ class Tokens(NamedTuple):
         cls (Tensor or None): Class token ``(B, C)``; None without one.
         patches (Tensor): Patch tokens ``(B, N, C)``, row by row.
         hw (Tuple[int, int]): Patch grid, ``N = H * W``.
+        dist (Tensor or None): Distillation token ``(B, C)`` of a distilled
+            DeiT; None without one.
     """
 
     cls: Optional[Tensor]
     patches: Tensor
     hw: Tuple[int, int]
+    dist: Optional[Tensor] = None
 
     @property
     def featmap(self) -> Tensor:

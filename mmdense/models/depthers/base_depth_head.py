@@ -1,6 +1,5 @@
-"""Base of the depth heads: range-limited output, valid mask, losses."""
+"""Base of the depth heads: output activation, valid mask, losses."""
 
-import math
 from abc import ABCMeta
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -14,24 +13,26 @@ from torch import Tensor, nn
 from mmdense.registry import MODELS
 
 from ..losses.depth_loss import valid_depth_mask
+from .depth_output import DepthOutput
 
 _DEFAULT_LOSS: Tuple[Dict[str, Any], ...] = (
     dict(type='mmdense.BerHuLoss'),
     dict(type='mmdense.DepthGradientLoss', mode='edge_aware'),
 )
+_RELATIVE_LOSS: Tuple[Dict[str, Any], ...] = (dict(type='mmdense.SSILoss'),)
 
 
 class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
-    r"""From backbone maps to a depth map in metres.
+    """From backbone maps to a depth map.
 
     A subclass writes ``_forward_feature(inputs)``: maps of the backbone or
     neck to one map ``(B, channels, h, w)``. The base turns it into depth with
     one convolution and the output activation, resizes it to the ground truth
     with bilinear interpolation, masks and applies the losses.
 
-    Output activation ``'sigmoid'`` is
-    :math:`d_{min} + (d_{max} - d_{min}) \sigma(x)`, ``'relu'`` is
-    :math:`d_{min} + \max(x, 0)`; both are computed in float32.
+    The output is metres, but for ``output='relative'`` inverse depth up to
+    scale and shift; see :class:`DepthOutput`. It is computed in float32. What
+    the losses compare with it is always the ground truth as loaded (depth).
 
     Built on mmseg's ``BaseDecodeHead`` for its choice of input maps and its
     place in the segmentor; classes, sampler and accuracy are not used.
@@ -41,21 +42,31 @@ class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
         channels (int): Channels before the last convolution.
         min_depth (float): Lower end of the output in metres. Defaults to
             0.0.
-        max_depth (float): Upper end of the output in metres; with 'relu'
-            only predictions are clamped to it. Defaults to 10.0.
+        max_depth (float): Upper end of the output in metres; other outputs
+            than 'sigmoid_range' are only clamped to it in predictions,
+            'relative' never. Defaults to 10.0.
         valid_range (Sequence): Ground truth strictly inside (low, high)
             counts in the loss; high may be None. Defaults to (0.0, None).
-        output_act (str): 'sigmoid' or 'relu'. Defaults to 'sigmoid'.
+        output (str): 'sigmoid_range', 'relu_min', 'relative' or
+            'inverse_affine'. Defaults to 'sigmoid_range'.
+        scale (float, optional): a of 'inverse_affine'. Defaults to None.
+        shift (float, optional): b of 'inverse_affine'. Defaults to None.
+        learn_affine (bool): Whether these two are learned. Defaults to
+            False.
+        non_negative (bool): Whether 'relative' and 'inverse_affine' cut the
+            inverse depth at 0. Defaults to True.
         init_depth (float, optional): Depth in metres that an untrained head
             gives, set through the bias of the last convolution (2.7 is the
-            mean of NYU). None for a bias of 0. Defaults to None.
+            mean of NYU). None for a bias of 0, of 1 where the output is cut
+            at 0. Defaults to None.
         out_kernel (int): Kernel of the last convolution, odd. Defaults to 1.
         dropout_ratio (float): Dropout before it. Defaults to 0.0.
         norm_cfg (dict, optional): Config of the norms. Defaults to
             ``dict(type='BN')``.
-        loss_decode (dict or Sequence[dict]): Depth losses; those with the
-            same ``loss_name`` are added. Defaults to berHu plus 0.1 times the
-            edge-aware gradient loss.
+        loss_decode (dict or Sequence[dict], optional): Depth losses; those
+            with the same ``loss_name`` are added. None for berHu plus 0.1
+            times the edge-aware gradient loss, for ``mmdense.SSILoss`` with
+            'relative'. Defaults to None.
         init_cfg (dict, optional): Initialisation. None for a normal one of
             std 0.01 of the last convolution with the bias of ``init_depth``;
             what is given replaces this. Defaults to None.
@@ -63,10 +74,8 @@ class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
             ``act_cfg``, ``align_corners`` and what further bases take.
 
     Raises:
-        ValueError: If the range, activation or ``init_depth`` is impossible.
+        ValueError: If the range, output or ``init_depth`` is impossible.
     """
-
-    OUTPUT_ACTS = ('sigmoid', 'relu')
 
     def __init__(
         self,
@@ -76,12 +85,16 @@ class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
         min_depth: float = 0.0,
         max_depth: float = 10.0,
         valid_range: Sequence[Optional[float]] = (0.0, None),
-        output_act: str = 'sigmoid',
+        output: str = 'sigmoid_range',
+        scale: Optional[float] = None,
+        shift: Optional[float] = None,
+        learn_affine: bool = False,
+        non_negative: bool = True,
         init_depth: Optional[float] = None,
         out_kernel: int = 1,
         dropout_ratio: float = 0.0,
         norm_cfg: Optional[dict] = None,
-        loss_decode: Union[dict, Sequence[dict]] = _DEFAULT_LOSS,
+        loss_decode: Optional[Union[dict, Sequence[dict]]] = None,
         init_cfg: Optional[Union[dict, List[dict]]] = None,
         **kwargs: Any,
     ) -> None:
@@ -91,12 +104,16 @@ class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
                 f'{name}: needs 0 <= min_depth < max_depth, got '
                 f'{min_depth} and {max_depth}'
             )
-        if output_act not in self.OUTPUT_ACTS:
-            raise ValueError(
-                f'{name}: output_act={output_act!r}, choose from '
-                f'{self.OUTPUT_ACTS}'
-            )
-        bias = _output_bias(name, init_depth, min_depth, max_depth, output_act)
+        depth_output = DepthOutput(
+            output,
+            min_depth,
+            max_depth,
+            scale,
+            shift,
+            learn_affine,
+            non_negative,
+        )
+        bias = depth_output.bias(name, init_depth)
         if init_cfg is None:
             init_cfg = dict(
                 type='Normal',
@@ -115,6 +132,9 @@ class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
             init_cfg=init_cfg,
             **kwargs,
         )
+        if loss_decode is None:
+            relative = depth_output.is_relative
+            loss_decode = _RELATIVE_LOSS if relative else _DEFAULT_LOSS
         if isinstance(loss_decode, dict):
             loss_decode = [loss_decode]
         self.loss_decode = nn.ModuleList(
@@ -129,7 +149,8 @@ class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
         self.min_depth = min_depth
         self.max_depth = max_depth
         self.valid_range = tuple(valid_range)
-        self.output_act = output_act
+        self.output = output
+        self.depth_output = depth_output
 
     @property
     def needs_image(self) -> bool:
@@ -138,38 +159,30 @@ class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
             getattr(loss, 'needs_image', False) for loss in self.loss_decode
         )
 
-    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+    @property
+    def is_relative(self) -> bool:
+        """bool: Whether it gives inverse depth up to scale and shift."""
+        return self.depth_output.is_relative
+
+    def forward(self, inputs: Sequence[Any]) -> Tensor:
         """Depth at the resolution of the head.
 
         Args:
-            inputs (Sequence[Tensor]): Maps ``(B, C, h, w)``.
+            inputs (Sequence): Outputs of the backbone or neck: maps
+                ``(B, C, h, w)``, for some heads tokens.
 
         Returns:
-            Tensor: ``(B, 1, h', w')`` in metres, float32.
+            Tensor: ``(B, 1, h', w')`` in metres (inverse depth if
+            'relative'), float32.
         """
         features = self._forward_feature(inputs)
         if self.dropout is not None:
             features = self.dropout(features)
-        return self.activate(self.conv_depth(features))
-
-    def activate(self, logits: Tensor) -> Tensor:
-        """Output activation, in float32 also under autocast.
-
-        Args:
-            logits (Tensor): Any shape.
-
-        Returns:
-            Tensor: Depth in metres, same shape.
-        """
-        logits = logits.float()
-        if self.output_act == 'relu':
-            return self.min_depth + logits.relu()
-        span = self.max_depth - self.min_depth
-        return self.min_depth + span * logits.sigmoid()
+        return self.depth_output(self.conv_depth(features))
 
     def loss(
         self,
-        inputs: Sequence[Tensor],
+        inputs: Sequence[Any],
         batch_data_samples: SampleList,
         train_cfg: ConfigType = None,
         image: Optional[Tensor] = None,
@@ -177,7 +190,7 @@ class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
         """Losses of a batch.
 
         Args:
-            inputs (Sequence[Tensor]): Maps ``(B, C, h, w)``.
+            inputs (Sequence): As of :meth:`forward`.
             batch_data_samples (List[SegDataSample]): With ``gt_depth_map``.
             train_cfg (dict, optional): Unused. Defaults to None.
             image (Tensor, optional): ``(B, 3, H, W)`` in [0, 1], for losses
@@ -199,7 +212,7 @@ class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
         """Losses of a prediction.
 
         Args:
-            pred (Tensor): ``(B, 1, h, w)`` in metres.
+            pred (Tensor): ``(B, 1, h, w)``, as of :meth:`forward`.
             batch_data_samples (List[SegDataSample]): With ``gt_depth_map``.
             image (Tensor, optional): ``(B, 3, H, W)`` in [0, 1]. Defaults to
                 None.
@@ -224,12 +237,12 @@ class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
         """Depth at the size of the network input.
 
         Args:
-            seg_logits (Tensor): Depth ``(B, 1, h, w)`` in metres.
+            seg_logits (Tensor): ``(B, 1, h, w)``, as of :meth:`forward`.
             batch_img_metas (List[dict]): ``img_shape`` of the first is the
                 size.
 
         Returns:
-            Tensor: ``(B, 1, H, W)`` in metres.
+            Tensor: ``(B, 1, H, W)``.
         """
         size = batch_img_metas[0]['img_shape'][:2]
         return self._resize(seg_logits, size)
@@ -264,24 +277,3 @@ class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
                 'the data_preprocessor'
             )
         return torch.stack(maps)
-
-
-def _output_bias(
-    name: str,
-    init_depth: Optional[float],
-    low: float,
-    high: float,
-    output_act: str,
-) -> float:
-    """Bias of the last convolution that makes the head give a depth."""
-    if init_depth is None:
-        return 0.0
-    if not low < init_depth < high:
-        raise ValueError(
-            f'{name}: init_depth={init_depth} is not between '
-            f'min_depth={low} and max_depth={high}'
-        )
-    if output_act == 'relu':
-        return init_depth - low
-    share = (init_depth - low) / (high - low)
-    return math.log(share / (1 - share))

@@ -2,63 +2,80 @@
 
 from typing import Any, Dict, List, Optional
 
-import torch
 from mmengine.config import ConfigDict
+from mmengine.structures import PixelData
 from mmseg.models.segmentors import DepthEstimator as _DepthEstimator
+from mmseg.structures import SegDataSample
 from mmseg.utils import OptSampleList, SampleList, add_prefix
 from torch import Tensor, nn
 
 from mmdense.registry import MODELS
+from mmdense.utils.errors import UserValueError
 
+from ..utils.original_size import to_original_size
 from .base_depth_head import BaseDepthHead
 
 
 # Of mmseg's class everything stays but inference and what the heads get.
 @MODELS.register_module()
 class DepthEstimator(_DepthEstimator):
-    """Backbone, optional neck, depth head; a depth map in metres.
+    """Backbone, optional neck, depth head; a depth map.
+
+    Metres, or with a head of ``output='relative'`` inverse depth up to scale
+    and shift.
 
     Beyond ``mmseg.DepthEstimator``: losses that need it get the image in
     [0, 1]; ``mode='slide'`` slides (the stock class computes it and then
-    predicts on the whole image); flip averaging in every mode; predictions
-    are clamped to the range of the head; the size of a prediction never
-    depends on a stale ``pad_shape``.
+    predicts on the whole image); flip averaging in every mode; metric
+    predictions are clamped to the range of the head; the size of a
+    prediction never depends on a stale ``pad_shape``; predictions return to
+    the original size with a choice of interpolation, and images of one batch
+    may have different original sizes; mirroring in both directions is undone.
 
     Args:
         test_cfg (dict, optional): ``mode``: 'whole', 'slide' (needs
             ``crop_size`` and ``stride``, both (height, width)) or
             'slide_flip' (flips every window). ``flip``: average with the
-            prediction for the mirrored image. Defaults to
-            ``dict(mode='whole', flip=False)``.
+            prediction for the mirrored image. ``interpolation``: 'bilinear'
+            or 'bicubic' (the official DPT code) on the way back to the
+            original size. Defaults to ``dict(mode='whole', flip=False,
+            interpolation='bilinear')``.
         **kwargs (Any): ``backbone``, ``decode_head``, ``neck``,
             ``auxiliary_head``, ``train_cfg``, ``data_preprocessor``,
             ``init_cfg``; see mmseg.
 
     Raises:
-        ValueError: If ``test_cfg`` has an unknown mode or lacks a window.
+        ValueError: If ``test_cfg`` has an unknown mode or interpolation, or
+            lacks a window.
     """
 
     MODES = ('whole', 'slide', 'slide_flip')
+    INTERPOLATIONS = ('bilinear', 'bicubic')
 
     def __init__(
         self, *, test_cfg: Optional[dict] = None, **kwargs: Any
     ) -> None:
-        cfg = ConfigDict(mode='whole', flip=False)
+        cfg = ConfigDict(mode='whole', flip=False, interpolation='bilinear')
+        known = (*cfg, 'crop_size', 'stride')
         cfg.update(test_cfg or {})
-        if cfg.mode not in self.MODES:
-            raise ValueError(
-                f'DepthEstimator: test_cfg.mode={cfg.mode!r}, choose from '
-                f'{self.MODES}'
-            )
-        unknown = set(cfg) - {'mode', 'flip', 'crop_size', 'stride'}
+        for key, choices in (
+            ('mode', self.MODES),
+            ('interpolation', self.INTERPOLATIONS),
+        ):
+            if cfg[key] not in choices:
+                raise UserValueError(
+                    f'DepthEstimator: test_cfg.{key}={cfg[key]!r}, choose '
+                    f'from {choices}'
+                )
+        unknown = set(cfg) - set(known)
         if unknown:
-            raise ValueError(
+            raise UserValueError(
                 f'DepthEstimator: test_cfg has no {sorted(unknown)}; its keys '
-                'are mode, flip, crop_size and stride'
+                f'are {", ".join(known)}'
             )
         missing = {'crop_size', 'stride'} - set(cfg)
         if cfg.mode != 'whole' and missing:
-            raise ValueError(
+            raise UserValueError(
                 f'DepthEstimator: test_cfg.mode={cfg.mode!r} needs '
                 f'{sorted(missing)} in test_cfg'
             )
@@ -127,7 +144,7 @@ class DepthEstimator(_DepthEstimator):
             batch_img_metas (List[dict]): Meta information per image.
 
         Returns:
-            Tensor: ``(B, 1, H, W)`` in metres.
+            Tensor: ``(B, 1, H, W)``, as the head gives it.
         """
         # a torch.Size tells every mmseg head which size to give
         metas = [
@@ -144,7 +161,7 @@ class DepthEstimator(_DepthEstimator):
             batch_img_metas (List[dict]): Meta information per image.
 
         Returns:
-            Tensor: ``(B, 1, H, W)`` in metres.
+            Tensor: ``(B, 1, H, W)``, as the head gives it.
         """
         run = {
             'whole': self.whole_inference,
@@ -157,25 +174,43 @@ class DepthEstimator(_DepthEstimator):
             depth = (depth + mirrored.flip(dims=(3,))) / 2
         return depth
 
-    def predict(
-        self, inputs: Tensor, data_samples: OptSampleList = None
+    def postprocess_result(
+        self, depth: Tensor, data_samples: OptSampleList = None
     ) -> SampleList:
         """Depth maps of the original size of each image.
 
+        Metric depth is clamped to the range of the head after the resizing;
+        inverse relative depth is left as it is.
+
         Args:
-            inputs (Tensor): Normalised images ``(B, 3, H, W)``.
-            data_samples (List[SegDataSample], optional): Their ``ori_shape``
-                is the size of the result; padding is cut off before. None
-                keeps the size of the input. Defaults to None.
+            depth (Tensor): ``(B, 1, H, W)``.
+            data_samples (List[SegDataSample], optional): Their padding
+                (``img_padding_size`` or ``padding_size``: left, right, top,
+                bottom) is cut off, their mirroring (``flip``) undone, the
+                rest resized to their ``ori_shape``. None keeps the size.
+                Defaults to None.
 
         Returns:
-            List[SegDataSample]: With ``pred_depth_map.data``, ``(1, H, W)``
-            in metres, inside the range of the head.
+            List[SegDataSample]: With ``pred_depth_map.data``
+            ``(1, H', W')``.
         """
-        results = super().predict(inputs, data_samples)
+        samples = data_samples
+        if samples is None:
+            samples = [SegDataSample() for _ in depth]
+        for one, sample in zip(depth.split(1), samples):
+            if data_samples is not None:
+                one = to_original_size(
+                    one,
+                    sample.metainfo,
+                    self.test_cfg.interpolation,
+                    self.align_corners,
+                )
+            sample.pred_depth_map = PixelData(data=self._clamp(one)[0])
+        return samples
+
+    def _clamp(self, depth: Tensor) -> Tensor:
+        if getattr(self.decode_head, 'is_relative', False):
+            return depth
         low = getattr(self.decode_head, 'min_depth', 0.0)
         high = getattr(self.decode_head, 'max_depth', None)
-        for sample in results:
-            depth = sample.pred_depth_map
-            depth.data = torch.clamp(depth.data, min=low, max=high)
-        return results
+        return depth.clamp(min=low, max=high)

@@ -1,12 +1,18 @@
 """Multi-scale deformable attention (Zhu et al. 2021, equation 3)."""
 
-from typing import List, Sequence
+import sys
+from functools import lru_cache
+from typing import Any, List, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .finder import EXTENSION, StandInLoader
 from .torchvision_ops import computing_dtype
+
+# Images in one piece of the compiled kernel, mmcv's default.
+_IM2COL_STEP = 64
 
 
 def _attend(
@@ -131,3 +137,87 @@ def ms_deform_attn_backward(
     grad_value.add_(gradients[0])
     grad_sampling_loc.copy_(gradients[1])
     grad_attn_weight.copy_(gradients[2])
+
+
+def deformable_attention(
+    value: Tensor,
+    shapes: Sequence[Sequence[int]],
+    locations: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """Multi-scale deformable attention that never waits for the device.
+
+    The compiled kernel on a GPU where mmcv has one, else plain PyTorch with
+    its own gradient. Half types are computed in float32, also under autocast:
+    in half precision the locations lose the fractions of a pixel.
+
+    Args:
+        value (torch.Tensor): Values of all levels, one after the other, shape
+            ``(B, S, heads, C)``.
+        shapes (Sequence[Sequence[int]]): ``(height, width)`` of each level.
+        locations (torch.Tensor): ``(x, y)`` relative to the size of the
+            level, in [0, 1] inside it, shape ``(B, Q, heads, L, P, 2)``.
+        weights (torch.Tensor): Shape ``(B, Q, heads, L, P)``.
+
+    Returns:
+        torch.Tensor: Shape ``(B, Q, heads * C)``, float32 (float64 for
+        float64 values).
+
+    Raises:
+        ValueError: If the shapes of the levels do not add up to S.
+    """
+    sizes = tuple((int(height), int(width)) for height, width in shapes)
+    total = sum(height * width for height, width in sizes)
+    if total != value.shape[1]:
+        raise ValueError(
+            f'deformable_attention: levels {sizes} hold {total} positions, '
+            f'value has {value.shape[1]}'
+        )
+    dtype = computing_dtype(value)
+    with torch.autocast(value.device.type, enabled=False):
+        value, locations = value.to(dtype), locations.to(dtype)
+        weights = weights.to(dtype)
+        if value.is_cuda and _is_compiled():
+            return _compiled_kernel(value, sizes, locations, weights)
+        return _attend(value, sizes, locations, weights)
+
+
+def _compiled_kernel(
+    value: Tensor,
+    sizes: Tuple[Tuple[int, int], ...],
+    locations: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    from mmcv.ops.multi_scale_deform_attn import (
+        MultiScaleDeformableAttnFunction,
+    )
+
+    step = min(_IM2COL_STEP, len(value))
+    while len(value) % step:  # the kernel wants even pieces
+        step -= 1
+    return MultiScaleDeformableAttnFunction.apply(
+        value.contiguous(),
+        *_level_tensors(sizes, str(value.device)),
+        locations.contiguous(),
+        weights.contiguous(),
+        step,
+    )
+
+
+def _is_compiled() -> bool:
+    """Whether mmcv brings its own kernels."""
+    import mmcv.ops  # noqa: F401  (loads the extension)
+
+    spec: Any = getattr(sys.modules[EXTENSION], '__spec__', None)
+    return not isinstance(getattr(spec, 'loader', None), StandInLoader)
+
+
+# The copy to a GPU makes the host wait: once for each input size.
+@lru_cache(maxsize=256)
+def _level_tensors(
+    sizes: Tuple[Tuple[int, int], ...], device: str
+) -> Tuple[Tensor, Tensor]:
+    """Shapes of the levels ``(L, 2)`` and first positions ``(L,)``."""
+    shapes = torch.tensor(sizes, dtype=torch.int64, device=device)
+    areas = shapes.prod(dim=1)
+    return shapes, areas.cumsum(0) - areas

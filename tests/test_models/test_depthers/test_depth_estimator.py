@@ -172,12 +172,56 @@ def test_depth_estimator__padding_is_cut_off():
 
 
 def test_depth_estimator__prediction_is_clamped_to_range():
-    model = make_model(output_act='relu', min_depth=0.5, max_depth=2.0)
+    model = make_model(output='relu_min', min_depth=0.5, max_depth=2.0)
     nn.init.constant_(model.decode_head.conv_depth.bias, 1.0)
     got = predict(model, 20 * torch.randn(1, 3, 8, 12))[0]
     depth = got.pred_depth_map.data
     assert depth.min() >= 0.5
     assert depth.max() == 2.0
+
+
+def test_depth_estimator__relative_prediction_is_never_clamped():
+    model = make_model(
+        output='relative',
+        non_negative=False,
+        max_depth=2.0,
+        loss_decode=dict(type='mmdense.BerHuLoss'),
+    )
+    inputs = 20 * torch.randn(2, 3, 8, 12)
+    got = torch.stack([s.pred_depth_map.data for s in predict(model, inputs)])
+    with torch.no_grad():
+        raw = model(inputs, mode='tensor')
+    expected = nn.functional.interpolate(raw, (8, 12), mode='bilinear')
+    torch.testing.assert_close(got, expected)
+    assert got.min() < 0 and got.max() > 2
+
+
+@pytest.mark.parametrize('mode', ['bilinear', 'bicubic'])
+def test_depth_estimator__interpolation_to_the_original_sizes(mode):
+    model = make_model(dict(interpolation=mode))
+    inputs = torch.randn(3, 3, 8, 12)
+    sizes = [(16, 24), (8, 12), (5, 7)]
+    whole = predict(model, inputs)
+    got = predict(model, inputs, [make_sample(ori=size) for size in sizes])
+    for one, all_, size in zip(got, whole, sizes):
+        expected = nn.functional.interpolate(
+            all_.pred_depth_map.data[None], size, mode=mode
+        ).clamp(0, 10)
+        torch.testing.assert_close(one.pred_depth_map.data, expected[0])
+
+
+@pytest.mark.parametrize(
+    'direction,dims',
+    [('horizontal', (2,)), ('vertical', (1,)), ('diagonal', (1, 2))],
+)
+def test_depth_estimator__mirrored_input_is_mirrored_back(direction, dims):
+    model = make_model()
+    inputs = torch.randn(1, 3, 8, 12)
+    plain = predict(model, inputs)[0].pred_depth_map.data
+    sample = make_sample(flip=True, flip_direction=direction)
+    got = predict(model, inputs, [sample])[0].pred_depth_map.data
+    assert torch.equal(got, plain.flip(dims))
+    assert (got - plain).abs().max() > 1e-3
 
 
 def test_depth_estimator__auxiliary_head_gets_the_image_too():
@@ -197,6 +241,8 @@ def test_depth_estimator__tensor_mode_gives_depth():
     [
         (dict(mode='flip'), 'choose from'),
         (dict(mode='slide'), 'crop_size'),
+        (dict(interpolation='nearest'), 'bicubic'),
+        (dict(rescale=True), 'interpolation'),
         (dict(mode='slide_flip', crop_size=(8, 8)), 'stride'),
     ],
 )

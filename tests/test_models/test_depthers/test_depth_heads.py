@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -195,17 +193,6 @@ def test_depth_heads__start_at_init_depth(cfg, init_depth):
     torch.testing.assert_close(depth, torch.full_like(depth, init_depth))
 
 
-def test_base_depth_head__range_and_activation():
-    cfg = dict(UPPROJ, min_depth=0.5, max_depth=4.5)
-    sigmoid = MODELS.build(cfg)
-    x = torch.tensor([-1e3, 0.0, 1.0, 1e3])
-    expected = [0.5, 2.5, 0.5 + 4 / (1 + math.exp(-1)), 4.5]
-    assert sigmoid.activate(x).tolist() == pytest.approx(expected)
-    relu = MODELS.build(dict(cfg, output_act='relu'))
-    assert relu.activate(x).tolist() == [0.5, 0.5, 1.5, 1000.5]
-    assert sigmoid.activate(x.bfloat16()).dtype == torch.float32
-
-
 def test_base_depth_head__valid_range_is_strict():
     head = MODELS.build(
         dict(
@@ -292,7 +279,10 @@ def test_uper_depth_head__after_feature2pyramid_of_plain_vit_maps():
         (dict(block='bilinear'), 'upproj'),
         (dict(channels=[]), 'empty'),
         (dict(min_depth=3, max_depth=2), 'min_depth < max_depth'),
-        (dict(output_act='exp'), 'sigmoid'),
+        (dict(output='exp'), 'sigmoid_range'),
+        (dict(output='inverse_affine'), 'scale'),
+        (dict(scale=1.0, shift=0.0), 'inverse_affine'),
+        (dict(output='relative', init_depth=2.0), 'no unit'),
         (dict(init_depth=10.0), 'init_depth'),
     ],
 )
