@@ -10,12 +10,12 @@ from mmengine.utils import ProgressBar
 
 from mmdense.apis import running
 from mmdense.apis.inference import DenseInferencer
+from mmdense.apis.inference.base import reason_of
 from mmdense.apis.inference.files import (
     InferenceWriter,
     check_targets,
     find_images,
 )
-from mmdense.apis.inference.inferencer import reason_of
 from mmdense.apis.model_zoo import model_index
 from mmdense.apis.stages import check_folder
 

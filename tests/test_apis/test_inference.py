@@ -250,7 +250,7 @@ def test_inferencer__weights_of_another_model(seg, tmp_path):
 @pytest.mark.parametrize(
     'pattern,words',
     [
-        ('uper-depth_vit-demo-*', 'estimates depth'),
+        ('uper-depth_vit-demo-*', 'estimates depth: tools/infer_depth.py'),
         ('../local-global_vit-demo-*', 'neither a segmentor'),
     ],
 )

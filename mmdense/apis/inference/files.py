@@ -5,7 +5,7 @@ import json
 import os
 import os.path as osp
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Set, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Union
 
 import numpy as np
 from PIL import Image
@@ -18,20 +18,29 @@ _GLOB = '*?['
 # what an overlay may be written as; anything else becomes PNG
 _KEPT = ('.jpg', '.jpeg', '.png')
 # below the folder for results
-_RESULTS = ('vis', 'pred')
+RESULTS = ('vis', 'pred')
 # a PNG holds so many indexed colours
 _MAX_INDEXED = 256
 
 
-def find_images(inputs: Sequence[str], out_dir: str = '') -> Dict[str, str]:
+def find_images(
+    inputs: Sequence[str],
+    out_dir: str = '',
+    extensions: Sequence[str] = IMAGE_EXTENSIONS,
+    results: Sequence[str] = RESULTS,
+) -> Dict[str, str]:
     """Images that paths stand for, and names for their results.
 
     Args:
         inputs (Sequence[str]): Files, folders (with those in them) and glob
             patterns.
         out_dir (str): Where results go. What folders and patterns find in
-            its ``vis`` and ``pred`` is left out, being results of an earlier
-            call. Defaults to ``''``, nowhere.
+            its ``results`` is left out, being those of an earlier call.
+            Defaults to ``''``, nowhere.
+        extensions (Sequence[str]): Files to take from folders, lower case.
+            Defaults to those of images.
+        results (Sequence[str]): Folders in ``out_dir`` for results. Defaults
+            to ``('vis', 'pred')``.
 
     Returns:
         Dict[str, str]: Path of each image to a name of its own without
@@ -44,13 +53,13 @@ def find_images(inputs: Sequence[str], out_dir: str = '') -> Dict[str, str]:
     for text in inputs:
         path = osp.expanduser(text)
         if osp.isdir(path):
-            listing = FolderListing().scan(path, IMAGE_EXTENSIONS)
-            found = _without_results(listing.files, text, out_dir)
+            listing = FolderListing().scan(path, extensions)
+            found = _without_results(listing.files, text, out_dir, results)
             if not found:
                 others = ', '.join(sorted(listing.others)) or 'nothing'
                 raise UserValueError(
                     f'No image in {text}. Extensions looked for: '
-                    f'{" ".join(IMAGE_EXTENSIONS)}; found: {others}.'
+                    f'{" ".join(extensions)}; found: {others}.'
                 )
             files += found
         elif osp.exists(path):
@@ -60,7 +69,7 @@ def find_images(inputs: Sequence[str], out_dir: str = '') -> Dict[str, str]:
             if any(character in path for character in _GLOB):
                 found = sorted(glob.glob(path, recursive=True))
             found = [f for f in found if osp.isfile(f)]
-            found = _without_results(found, text, out_dir)
+            found = _without_results(found, text, out_dir, results)
             if not found:
                 raise UserValueError(
                     f'Nothing at {text!r} (looked from {os.getcwd()}). Give '
@@ -76,7 +85,7 @@ def find_images(inputs: Sequence[str], out_dir: str = '') -> Dict[str, str]:
 
 
 def _without_results(
-    files: Sequence[str], text: str, out_dir: str
+    files: Sequence[str], text: str, out_dir: str, names: Sequence[str]
 ) -> List[str]:
     """Files that are no results of an earlier call.
 
@@ -85,7 +94,7 @@ def _without_results(
     """
     if not out_dir:
         return list(files)
-    results = {Path(out_dir).resolve() / name for name in _RESULTS}
+    results = {Path(out_dir).resolve() / name for name in names}
     kept = [
         path
         for path in files
@@ -93,8 +102,9 @@ def _without_results(
     ]
     if files and not kept:
         raise UserValueError(
-            f'All {len(files)} images of {text} lie in vis or pred of '
-            f'{out_dir}, where results go. Give another --out-dir.'
+            f'All {len(files)} images of {text} lie in '
+            f'{" or ".join(names)} of {out_dir}, where results go. Give '
+            'another --out-dir.'
         )
     return kept
 
@@ -112,14 +122,33 @@ def check_targets(
     Raises:
         UserValueError: Names the input.
     """
+
+    def targets(path: str, name: str) -> List[Path]:
+        labels = [_labels(out_dir, name)] if save_pred else []
+        return [_overlay(out_dir, path, name), *labels]
+
+    refuse_overwriting(images, targets)
+
+
+def refuse_overwriting(
+    images: Dict[str, str], targets: Callable[[str, str], List[Path]]
+) -> None:
+    """Refuse to write over one of the inputs.
+
+    Args:
+        images (Dict[str, str]): From :func:`find_images`.
+        targets (Callable[[str, str], List[Path]]): Files that will be
+            written for an input and its name.
+
+    Raises:
+        UserValueError: Names the input.
+    """
     inputs = {}
     for path in images:
         stat = os.stat(path)
         inputs[stat.st_dev, stat.st_ino] = path
     for path, name in images.items():
-        targets = [_overlay(out_dir, path, name)]
-        targets += [_labels(out_dir, name)] if save_pred else []
-        for target in filter(osp.exists, targets):
+        for target in filter(osp.exists, targets(path, name)):
             stat = os.stat(target)
             found = inputs.get((stat.st_dev, stat.st_ino))
             if found is not None:

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import (
     Any,
-    Callable,
     Dict,
-    Iterator,
+    Hashable,
     List,
     NamedTuple,
     Optional,
@@ -15,21 +14,19 @@ from typing import (
 )
 
 import numpy as np
-import torch
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
-from ...datasets.image_io import BadImageError, open_image
-from ...utils.checkpoint import load_checkpoint_file, local_file
 from ...utils.errors import UserValueError
-from ...utils.model_settings import forget_initial_weights
-from ..model_zoo import model_config
-from ..running import read_config
+from .base import (
+    ImageInferencer,
+    ImageInput,
+    choose_device,
+    read_model_config,
+    read_settings,
+    reason_of,
+)
 from .toolbox import scope_of, stock_inferencer, task_of
-
-ImageInput = Union[str, Path, np.ndarray]
-OnSkip = Callable[[str, str], None]
 
 
 class Inference(NamedTuple):
@@ -49,48 +46,7 @@ class Inference(NamedTuple):
     image: np.ndarray
 
 
-def choose_device(name: str = 'auto') -> str:
-    """Device for a model.
-
-    Args:
-        name (str): ``'auto'`` (a GPU if there is one), ``'cpu'``,
-            ``'cuda'``, ``'cuda:1'``. Defaults to ``'auto'``.
-
-    Returns:
-        str: Its name.
-
-    Raises:
-        UserValueError: If torch has no such device.
-    """
-    if name == 'auto':
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserValueError(
-            f'Device {name!r} cannot be used: {str(error).splitlines()[0]}'
-        ) from error
-    return name
-
-
-def _as_bgr(image: np.ndarray) -> np.ndarray:
-    """8-bit BGR of a grey, BGR or BGRA array; the alpha is dropped.
-
-    Raises:
-        ValueError: If it is none of these.
-    """
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.dtype != np.uint8 or image.ndim != 3 or not image.size:
-        raise ValueError(f'array of {image.dtype} {image.shape}, not uint8')
-    channels = image.shape[2]
-    if channels not in (1, 3, 4):
-        raise ValueError(f'array of {channels} channels, not 1, 3 or 4')
-    image = np.repeat(image, 3, 2) if channels == 1 else image[..., :3]
-    return np.ascontiguousarray(image)
-
-
-class DenseInferencer:
+class DenseInferencer(ImageInferencer):
     """Segmentation or detection of images, with the model of a config.
 
     The inferencers and visualisers of mmseg and mmdet do the work; weights
@@ -130,23 +86,22 @@ class DenseInferencer:
         device: str = 'auto',
         trust: Optional[bool] = None,
     ) -> None:
-        cfg = _read(config)
+        cfg = read_model_config(config)
         self.task = task_of(cfg)
-        if cfg.get('test_dataloader') is None:
+        if self.task == 'depth':
             raise UserValueError(
-                f'{cfg.filename or "The config"} has no test_dataloader, '
-                'whose pipeline prepares the images.'
+                f'model.type={cfg.model.type!r} estimates depth: '
+                'tools/infer_depth.py and mmdense.apis.DepthInferencer do '
+                'that.'
             )
-        forget_initial_weights(cfg.model)
-        checkpoint = load_checkpoint_file(local_file(weights), trust=trust)
-        if not isinstance(checkpoint, dict):
-            raise UserValueError(f'{weights} holds no weights.')
+        cfg, checkpoint = read_settings(cfg, weights, trust)
         self._stock = stock_inferencer(
             self.task, cfg, checkpoint, choose_device(device)
         )
         self.cfg = cfg
         self.model = self._stock.model
-        self.dataset_meta = self.model.dataset_meta
+        self.pipeline = self._stock.pipeline
+        self.dataset_meta: Dict[str, Any] = self.model.dataset_meta
 
     def __call__(
         self,
@@ -191,90 +146,25 @@ class DenseInferencer:
             predictions=predictions, visualization=drawn, skipped=skipped
         )
 
-    def predict(
-        self,
-        inputs: Sequence[ImageInput],
-        batch_size: int = 1,
-        on_skip: Optional[OnSkip] = None,
-    ) -> Iterator[Inference]:
-        """Predict image by image; nothing is kept.
+    def _group(self, data: dict, image: np.ndarray) -> Hashable:
+        # mmseg takes images of one size; mmdet pads
+        if self.task == 'detection':
+            return ()
+        return super()._group(data, image)
 
-        Args:
-            inputs (Sequence[str, Path or np.ndarray]): See :meth:`__call__`.
-            batch_size (int): Images in a forward pass; a segmentor takes
-                fewer where their sizes differ. Defaults to 1.
-            on_skip (Callable[[str, str], None], optional): Called with name
-                and reason for inputs that cannot be read or that the model
-                fails on. Defaults to None, a warning in the log.
+    def _predict_batch(
+        self, data: List[dict], images: List[np.ndarray]
+    ) -> List[Any]:
+        collated = self._stock.collate_fn(data)
+        with DefaultScope.overwrite_default_scope(scope_of(self.cfg)):
+            samples = self._stock.forward(collated)
+        # one float a class and pixel of it is not needed
+        return [_light(sample) for sample in samples]
 
-        Yields:
-            Inference: In the order of the inputs.
-
-        Raises:
-            UserValueError: If ``batch_size`` is below 1.
-        """
-        if batch_size < 1:
-            raise UserValueError(f'batch_size={batch_size} is below 1.')
-        on_skip = on_skip or _warn
-        batch: List[tuple] = []
-        for index, item in enumerate(inputs):
-            array = isinstance(item, np.ndarray)
-            name = f'array {index}' if array else str(item)
-            try:
-                data, pixels = self._prepare(item)
-            except Exception as error:  # loaders raise whatever they meet
-                reason = str(error).strip() or type(error).__name__
-                on_skip(name, reason.replace(f'{name}: ', ''))
-                continue
-            shape = data['inputs'].shape
-            # mmseg takes images of one size; mmdet pads
-            other = self.task == 'segmentation' and any(
-                b[2]['inputs'].shape != shape for b in batch
-            )
-            if other:
-                yield from self._forward(batch, on_skip)
-                batch = []
-            batch.append((index, name, data, pixels))
-            if len(batch) == batch_size:
-                yield from self._forward(batch, on_skip)
-                batch = []
-        if batch:
-            yield from self._forward(batch, on_skip)
-
-    def _prepare(self, item: ImageInput) -> Tuple[dict, np.ndarray]:
-        if isinstance(item, np.ndarray):
-            data, pixels = self._stock.pipeline(_as_bgr(item))
-        else:
-            open_image(str(item))  # finds what is cut or no image
-            data, pixels = self._stock.pipeline(str(item))
-        if data is None:
-            raise BadImageError(str(item), 'rejected by the pipeline')
-        if pixels.dtype != np.uint8:
-            pixels = np.clip(pixels, 0, 255).astype(np.uint8)
-        return data, _as_bgr(pixels)[..., ::-1]
-
-    def _forward(
-        self, batch: List[tuple], on_skip: OnSkip
-    ) -> Iterator[Inference]:
-        """Predict a batch; if it fails, its images one by one."""
-        failure = ''
-        try:
-            data = self._stock.collate_fn([item[2] for item in batch])
-            with DefaultScope.overwrite_default_scope(scope_of(self.cfg)):
-                samples = self._stock.forward(data)
-            # one float a class and pixel of it is not needed
-            samples = [_light(sample) for sample in samples]
-        except Exception as error:  # out of memory, too small, ...
-            failure = reason_of(error)
-        if not failure:
-            for (index, name, _, image), sample in zip(batch, samples):
-                yield Inference(index, name, sample, image)
-        elif len(batch) == 1:
-            on_skip(batch[0][1], failure)
-        else:
-            # behind the except: the error holds on to the memory
-            for item in batch:
-                yield from self._forward([item], on_skip)
+    def _result(
+        self, position: int, name: str, prediction: Any, image: np.ndarray
+    ) -> Inference:
+        return Inference(position, name, prediction, image)
 
     def draw(
         self, found: Inference, opacity: float = 0.5, score_thr: float = 0.3
@@ -300,30 +190,7 @@ class DenseInferencer:
         )[0]
 
 
-def _read(config: Union[str, Config]) -> Config:
-    """A copy of a config, given by file, name or itself."""
-    if isinstance(config, Config):
-        return config.copy()
-    if str(config).endswith('.py'):
-        return read_config(str(config))
-    try:
-        return model_config(str(config))
-    except ValueError as error:
-        raise UserValueError(str(error)) from error
-
-
-def reason_of(error: Exception) -> str:
-    """First line of an error with its kind, for those who see no more."""
-    text = str(error).strip().split('\n')[0]
-    kind = type(error).__name__
-    return f'{kind}: {text}' if text else kind
-
-
 def _light(sample: Any) -> Any:
     sample = sample.to('cpu')
     sample.pop('seg_logits', None)
     return sample
-
-
-def _warn(name: str, reason: str) -> None:
-    print_log(f'{name} is skipped: {reason}', logger='current', level=30)

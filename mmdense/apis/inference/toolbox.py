@@ -1,11 +1,10 @@
 """What inference needs of a config: model, class names, input pipeline."""
 
-from copy import deepcopy
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 from mmengine.config import Config, ConfigDict
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 from mmengine.registry import (
     DATASETS,
@@ -18,6 +17,7 @@ from torch import nn
 
 from ...utils.data_settings import inner_datasets
 from ...utils.errors import UserValueError
+from .pipeline import InferencePipeline
 
 # mmdet takes a colour for one only if it is a tuple
 Palette = List[Tuple[int, ...]]
@@ -49,26 +49,23 @@ def task_of(cfg: Config) -> str:
         cfg (Config): With ``model``.
 
     Returns:
-        str: ``'segmentation'`` or ``'detection'``.
+        str: ``'segmentation'``, ``'detection'`` or ``'depth'``.
 
     Raises:
-        UserValueError: If it does neither.
+        UserValueError: If it does none of these.
     """
     model = cfg.get('model') or {}
     kind, names = model.get('type'), _ancestors(MODELS, model, cfg)
     if 'DepthEstimator' in names:
-        raise UserValueError(
-            f'model.type={kind!r} estimates depth; this draws segmentation '
-            'and detection. tools/test.py --show-dir draws depth.'
-        )
+        return 'depth'
     if 'BaseSegmentor' in names:
         return 'segmentation'
     if 'BaseDetector' in names:
         return 'detection'
     raise UserValueError(
-        f'model.type={kind!r} is neither a segmentor of mmseg nor a detector '
-        'of mmdet. Give the config of a fine-tuned model, not that of its '
-        'pre-training.'
+        f'model.type={kind!r} is neither a segmentor or depth estimator of '
+        'mmseg nor a detector of mmdet. Give the config of a fine-tuned '
+        'model, not that of its pre-training.'
     )
 
 
@@ -218,8 +215,8 @@ def stock_inferencer(
                 checkpoint, cfg, _number_of_classes(cfg)
             )
 
-        def _init_pipeline(self, cfg: Any) -> '_Pipeline':
-            return _Pipeline(
+        def _init_pipeline(self, cfg: Any) -> 'InferencePipeline':
+            return InferencePipeline(
                 inner_datasets(cfg.test_dataloader.dataset)[0]['pipeline']
             )
 
@@ -245,50 +242,3 @@ def _set_visualizer(task: str, cfg: Config) -> None:
     own['vis_backends'] = None
     own.setdefault('name', 'inference')
     cfg.visualizer = own
-
-
-class _Pipeline:
-    """A test pipeline without its annotations, for files and arrays.
-
-    Args:
-        steps (List[ConfigDict]): The pipeline of the test data.
-
-    Raises:
-        UserValueError: If it loads no image.
-    """
-
-    def __init__(self, steps: List[ConfigDict]) -> None:
-        kinds = [step['type'].rsplit('.', 1)[-1] for step in steps]
-        if 'LoadImageFromFile' not in kinds:
-            raise UserValueError(
-                'test_dataloader.dataset.pipeline has no LoadImageFromFile, '
-                f'only {kinds}.'
-            )
-        place = kinds.index('LoadImageFromFile') + 1
-        rest = [
-            deepcopy(step)
-            for step, kind in zip(steps[place:], kinds[place:])
-            if not (kind.startswith('Load') and 'Annotation' in kind)
-        ]
-        self._load = Compose(deepcopy(list(steps[:place])))
-        self._rest = Compose(rest)
-
-    def __call__(
-        self, image: Union[str, np.ndarray]
-    ) -> Tuple[dict, np.ndarray]:
-        """Prepare one image.
-
-        Args:
-            image (str or np.ndarray): Path, or BGR ``(H, W, 3)``.
-
-        Returns:
-            Tuple[dict, np.ndarray]: Packed data, and the image as loaded.
-        """
-        if isinstance(image, str):
-            data = self._load(dict(img_path=image, img_id=0))
-        else:
-            shape = image.shape[:2]
-            data = dict(img=image, img_shape=shape, ori_shape=shape)
-            data.update(img_path='', img_id=0)
-        pixels = data['img'].copy()
-        return self._rest(data), pixels
