@@ -52,30 +52,6 @@ def color_labels(
     return table[labels.astype(np.uint8)]
 
 
-def color_depth(
-    depth: np.ndarray, low: float, high: float, name: str = 'turbo'
-) -> np.ndarray:
-    """Paint a depth map, near in warm and far in cold colours.
-
-    Args:
-        depth (np.ndarray): Metres, ``(H, W)``; values <= 0 and non-finite
-            ones are invalid and painted black.
-        low (float): Depth of the warm end.
-        high (float): Depth of the cold end, > ``low``.
-        name (str): matplotlib colour map. Defaults to ``'turbo'``.
-
-    Returns:
-        np.ndarray: RGB image ``(H, W, 3)``, uint8.
-    """
-    import matplotlib
-
-    valid = np.isfinite(depth) & (depth > 0)
-    share = (np.where(valid, depth, high) - low) / max(high - low, 1e-6)
-    table = matplotlib.colormaps[name]
-    rgb = table(1 - share.clip(0, 1))[..., :3]
-    return (rgb * 255).astype(np.uint8) * valid[..., None]
-
-
 def curve_png(
     curves: Dict[str, Curve],
     title: str,

@@ -8,12 +8,21 @@ import os.path as osp
 import pytest
 from mmengine.config import Config
 
-from mmdense.datasets.depth import NYUDepthH5
-from mmdense.datasets.layouts import LAYOUTS, LabelPairs, VocList
+from mmdense.datasets import depth
+from mmdense.datasets.depth import KITTIDepth, NYUDepth, NYUDepthH5
+from mmdense.datasets.layouts import (
+    LAYOUTS,
+    DepthList,
+    DepthPairs,
+    LabelPairs,
+    VocList,
+)
 from mmdense.testing.launch import ROOT
 
 BASE = ROOT / 'configs' / '_base_' / 'datasets'
 OURS = sorted(path.name for path in BASE.glob('*.py'))
+# layouts whose data another config tests on
+TESTED_TOO = {'mix10': ('zero-shot',)}
 # where else a layout may lie
 OTHER_ROOTS = {
     'folder': (
@@ -60,6 +69,9 @@ def _paths(dataset):
     if kind == 'NYUDepthH5':
         folder = NYUDepthH5.FOLDERS[dataset['split']]
         return {osp.normpath(osp.join(root, folder))}
+    special = _depth_paths(kind, dataset)
+    if special is not None:
+        return {osp.normpath(osp.join(root, path)) for path in special}
     names = dict(dataset.get('data_prefix') or {})
     sub = names.pop('sub_data_root', None)
     read = list(names.values())
@@ -68,6 +80,25 @@ def _paths(dataset):
     if dataset.get('ann_file'):
         read.append(dataset['ann_file'])
     return {osp.normpath(osp.join(root, name)) for name in read}
+
+
+def _depth_paths(kind, dataset):
+    """What the classes of depth sets read below their root."""
+    split = dataset.get('split')
+    if kind == 'NYUDepth':
+        return [f'nyu_{split}.txt', NYUDepth.BASES[split == 'test']]
+    if kind == 'NYUDepthMat':
+        return ['nyu_depth_v2_labeled.mat', 'splits.mat']
+    if kind == 'KITTIDepth':
+        depths = osp.dirname(KITTIDepth.DEPTH_BASES[0])
+        images = KITTIDepth.IMAGE_BASES[0]
+        return [f'kitti_eigen_{split}.txt', images, depths]
+    if kind == 'CityscapesDepth':
+        folders = ('leftImg8bit', 'disparity', 'camera')
+        return [f'{folder}/{split}' for folder in folders]
+    own = dict(DIW='DIW_test.csv', SintelDepth='training', ETH3DDepth='')
+    own['TUMDepth'] = ''
+    return [own[kind]] if kind in own else None
 
 
 def _readers(layout):
@@ -86,10 +117,12 @@ every_layout = pytest.mark.parametrize('name', sorted(LAYOUTS))
 def test_layout__holds_what_its_configs_read(name, tmp_path):
     layout = LAYOUTS[name]
     roots = (layout.root, *OTHER_ROOTS.get(name, ()))
+    others = [LAYOUTS[other] for other in TESTED_TOO.get(name, ())]
+    parts = [(root, part) for root in roots for part in layout.parts]
+    parts += [(other.root, part) for other in others for part in other.parts]
     known = {
         osp.normpath(osp.join(root, path))
-        for root in roots
-        for part in layout.parts
+        for root, part in parts
         for path in (*part.folders, *part.files)
     }
     read = set()
@@ -134,7 +167,11 @@ def _class(dataset):
 
 
 @pytest.mark.parametrize(
-    'name', ['ade20k', 'cityscapes', 'coco-stuff164k', 'voc2012aug', 'rooms']
+    'name',
+    [
+        *('ade20k', 'cityscapes', 'coco-stuff164k', 'voc2012aug'),
+        *('pascal-context', 'rooms'),
+    ],
 )
 def test_layout__suffixes_and_classes_of_the_data_set_class(name, tmp_path):
     pytest.importorskip('mmseg')
@@ -142,7 +179,7 @@ def test_layout__suffixes_and_classes_of_the_data_set_class(name, tmp_path):
     pairs = {
         (osp.normpath(part.images), osp.normpath(part.labels)): part
         for part in layout.parts
-        if isinstance(part, LabelPairs) and not part.depth
+        if type(part) is LabelPairs
     }
     compared = set()
     for config in _readers(layout):
@@ -197,6 +234,68 @@ def test_layout__number_of_categories(name, kind):
 def test_layout__counts_of_the_h5_files():
     counts = {p.split: p.count for p in LAYOUTS['nyu-h5'].parts}
     assert counts == NYUDepthH5.EXPECTED
+
+
+@pytest.mark.parametrize(
+    'name, kind',
+    [
+        ('nyu', 'NYUDepth'),
+        ('nyu-mat', 'NYUDepthMat'),
+        ('kitti-eigen', 'KITTIDepth'),
+        ('cityscapes-depth', 'CityscapesDepth'),
+    ],
+)
+def test_layout__counts_and_range_of_the_depth_class(name, kind):
+    cls = getattr(depth, kind)
+    parts = LAYOUTS[name].parts
+    assert {p.split: p.count for p in parts} == cls.EXPECTED
+    assert {p.plausible for p in parts} == {cls.PLAUSIBLE_RANGE}
+
+
+def test_layout__kitti_lists_look_where_the_class_does():
+    for part in LAYOUTS['kitti-eigen'].parts:
+        assert part.image_roots == KITTIDepth.IMAGE_BASES
+        assert part.depth_roots == KITTIDepth.DEPTH_BASES
+
+
+def _scales(node):
+    """Factor of the depth loader of every data set of a config."""
+    for dataset in _datasets(node):
+        for step in dataset['pipeline']:
+            if step['type'].endswith('LoadDepth'):
+                given = step.get('depth_rescale_factor', 1e-3)
+                factor = dataset.get('depth_rescale_factor', given)
+                stored = dataset.get('stored', 'depth') == 'inverse'
+                yield dataset, factor, stored, step.get('allow_8bit', False)
+
+
+@pytest.mark.parametrize(
+    'name', ['nyu', 'kitti-eigen', 'rooms', 'mix3', 'mix10']
+)
+def test_layout__units_are_those_of_the_configs(name, tmp_path):
+    layout = LAYOUTS[name]
+    parts = {}
+    for part in layout.parts:
+        if isinstance(part, DepthPairs):
+            key = osp.join(layout.root, part.labels)
+            parts[osp.normpath(key)] = part
+        elif isinstance(part, DepthList):
+            key = osp.join(layout.root, part.list_file)
+            parts[osp.normpath(key)] = part
+    compared = set()
+    for config in _readers(layout):
+        for dataset, factor, stored, small in _scales(
+            _config(config, tmp_path)
+        ):
+            for path in _paths(dataset) & set(parts):
+                part = parts[path]
+                compared.add(path)
+                if part.plausible is not None:
+                    assert part.scale == factor
+                if isinstance(part, DepthPairs):
+                    assert part.inverse == stored
+                    assert part.bits == (8 if small else 16)
+    assert compared == set(parts)
 
 
 @pytest.mark.parametrize('toolbox', ['mmseg', 'mmdet'])

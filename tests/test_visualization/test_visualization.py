@@ -9,7 +9,6 @@ from PIL import Image
 
 from mmdense.visualization import (
     Report,
-    color_depth,
     color_labels,
     curve_png,
     image_png,
@@ -34,14 +33,6 @@ def test_color_labels__palette_and_ignored():
     assert out[1, 0].tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match=r'\[2\] have no colour'):
         color_labels(np.array([[2]]), [[1, 2, 3], [4, 5, 6]])
-
-
-def test_color_depth__near_is_warm_and_invalid_is_black():
-    depth = np.array([[1.0, 5.0, 0.0, np.nan, np.inf]])
-    out = color_depth(depth, 1.0, 5.0).astype(int)[0]
-    assert out[0][0] > out[0][2]  # red over blue
-    assert out[1][2] > out[1][0]
-    assert out[2:].sum() == 0
 
 
 def test_curve_png__draws_every_curve():

@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog=f'Data sets: {", ".join(layouts.LAYOUTS)}, segmentation (own '
-        'images and label maps).',
+        'images and label maps), depth (own images and depth maps).',
     )
     parser.add_argument('dataset', nargs='?', help='name of the data set')
     parser.add_argument(
@@ -59,9 +59,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--how', action='store_true', help='say how to get the data set'
     )
-    own = parser.add_argument_group('own data (data set "segmentation")')
+    own = parser.add_argument_group(
+        'own data (data sets "segmentation" and "depth")'
+    )
     own.add_argument('--images', default='images', help='folder in ROOT')
-    own.add_argument('--labels', default='annotations', help='folder in ROOT')
+    own.add_argument(
+        '--labels',
+        help='folder in ROOT (default: annotations, for depth: depth)',
+    )
     own.add_argument('--image-suffix', default='.jpg')
     own.add_argument('--label-suffix', default='.png')
     own.add_argument('--num-classes', type=int, default=256)
@@ -69,15 +74,31 @@ def parse_args() -> argparse.Namespace:
         '--ignore', type=int, default=255, help='-1 for no such value'
     )
     own.add_argument('--list-file', default='', help='names that count')
+    own.add_argument(
+        '--scale',
+        type=float,
+        default=1e-3,
+        help='depth: metres per stored unit, 0 if unknown (default: 0.001)',
+    )
     return parser.parse_args()
 
 
 def choose_layout(args: argparse.Namespace) -> layouts.Layout:
-    if args.dataset.lower() != 'segmentation':
+    kind = args.dataset.lower()
+    if kind == 'depth':
+        return layouts.depth_layout(
+            args.images,
+            args.labels or 'depth',
+            args.image_suffix,
+            args.label_suffix,
+            args.scale,
+            args.list_file,
+        )
+    if kind != 'segmentation':
         return layouts.get_layout(args.dataset)
     return layouts.segmentation_layout(
         args.images,
-        args.labels,
+        args.labels or 'annotations',
         args.image_suffix,
         args.label_suffix,
         args.num_classes,

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from .check_images import listing_of, present
+from .check_depth import check_maps
+from .common import listing_of, present
 from .context import Context
+from .depth_files import DepthMap, median_of
 from .parts import H5Folder
 
 
@@ -35,8 +37,9 @@ def check_h5(context: Context, part: H5Folder) -> None:
         )
         return
     chosen = context.pick(list(files))
-    problems = context.run(part, _problem, [files[n] for n in chosen])
-    broken = [f'{n}.h5: {p}' for n, p in zip(chosen, problems) if p]
+    maps = context.run(part, _read, [files[n] for n in chosen])
+    found = {f'{n}.h5': one for n, one in zip(chosen, maps)}
+    broken = [f'{n}: {one.error}' for n, one in found.items() if one.error]
     if broken:
         context.say(
             'error',
@@ -48,26 +51,31 @@ def check_h5(context: Context, part: H5Folder) -> None:
             'Fetch them again.',
             broken,
         )
+    good = {name: one for name, one in found.items() if not one.error}
+    check_maps(context, part, part.folder, good)
 
 
-def _problem(path: str) -> str:
-    """What is wrong with a file, '' if it is fine."""
+def _read(path: str) -> DepthMap:
+    """The depth of a file, with an error if there is none to read."""
     import h5py
 
     try:
         with h5py.File(path, 'r') as file:
             if 'rgb' not in file or 'depth' not in file:
-                return f'holds {sorted(file)} instead of rgb and depth'
+                return DepthMap(
+                    f'holds {sorted(file)} instead of rgb and depth'
+                )
             for key in ('rgb', 'depth'):
                 kind = getattr(file[key], 'dtype', np.dtype(object)).kind
                 if kind not in 'iuf':
-                    return f'{key} is no array of numbers'
+                    return DepthMap(f'{key} is no array of numbers')
             rgb = np.asarray(file['rgb'][()])
             depth = np.asarray(file['depth'][()])
     except Exception as error:  # the library raises whatever it meets
-        return f'cannot be read ({error})'
+        return DepthMap(f'cannot be read ({error})')
     if depth.ndim != 2:
-        return f'depth {depth.shape}'
+        return DepthMap(f'depth {depth.shape}')
     if rgb.dtype != 'uint8' or rgb.shape != (3, *depth.shape):
-        return f'rgb {rgb.shape} {rgb.dtype}, depth {depth.shape}'
-    return '' if (depth > 0).any() else 'no depth in it'
+        return DepthMap(f'rgb {rgb.shape} {rgb.dtype}, depth {depth.shape}')
+    rows, cols = depth.shape
+    return DepthMap(size=(rows, cols), median=median_of(depth))

@@ -5,7 +5,7 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from .common import broken_pictures, listing_of, present, read_names
 from .context import Context
-from .parts import ImageFolder, LabelPairs
+from .parts import ImageFolder, LabelPairs, Part
 from .pictures import Picture, picture_error, read_picture
 from .render import how_to_get
 from .scan import Listing, scan
@@ -94,7 +94,7 @@ def check_pairs(context: Context, part: LabelPairs) -> None:
                 how_to_get(context.layout, part.step),
             )
             return
-    pairs = _pair_up(context, part, images, labels)
+    pairs = pair_up(context, part, images, labels)
     chosen = context.pick(pairs)
     read_labels = partial(read_picture, values=True)
     pictures = context.run(
@@ -113,14 +113,25 @@ def check_pairs(context: Context, part: LabelPairs) -> None:
         for name, picture, label in zip(chosen, pictures, maps)
         if not (picture.error or label.error)
     ]
-    _check_sizes(context, part, whole)
+    check_sizes(context, part, part.labels, whole, part.noun)
     _check_values(context, part, {n + l_end: label for n, _, label in whole})
 
 
-def _pair_up(
+def pair_up(
     context: Context, part: LabelPairs, images: Listing, labels: Listing
 ) -> List[str]:
-    """Names with an image and a label map; says which have one alone."""
+    """Say which images and maps stand alone.
+
+    Args:
+        context (Context): Of this run.
+        part (LabelPairs): What is checked.
+        images (Listing): Of its images.
+        labels (Listing): Of its maps.
+
+    Returns:
+        List[str]: Names with an image and a map.
+    """
+    noun = part.noun
     if part.list_file:
         names = read_names(context, part, part.list_file)
         where = part.list_file
@@ -135,7 +146,7 @@ def _pair_up(
         context.count(part, 'images', len(names), part.count, where)
         where = part.labels
         found = len(labels.files)
-        context.count(part, 'label maps', found, part.count, where)
+        context.count(part, f'{noun}s', found, part.count, where)
         where = part.images
         no_image = []
         no_label = [n for n in names if n not in labels.files]
@@ -157,13 +168,13 @@ def _pair_up(
             'too deep',
             part,
             where,
-            f'The images lie in a folder more than the label maps: {deeper}',
+            f'The images lie in a folder more than the {noun}s: {deeper}',
             f'Move them up into {part.images}.',
         )
         return []
     for lacking, what, suffix in (
         (no_image, 'image', part.image_suffix),
-        (no_label, 'label map', part.label_suffix),
+        (no_label, noun, part.label_suffix),
     ):
         if lacking:
             context.say(
@@ -182,7 +193,7 @@ def _pair_up(
             'no image',
             part,
             part.labels,
-            f'{len(no_partner):,} label maps have no image in {part.images}.',
+            f'{len(no_partner):,} {noun}s have no image in {part.images}.',
             '',
             [name + part.label_suffix for name in no_partner],
         )
@@ -202,36 +213,49 @@ def _shared_folder(
     return None
 
 
-def _check_sizes(
+def check_sizes(
     context: Context,
-    part: LabelPairs,
+    part: Part,
+    where: str,
     whole: Sequence[Tuple[str, Picture, Picture]],
+    noun: str,
 ) -> None:
+    """Say which images and maps differ in size.
+
+    Args:
+        context (Context): Of this run.
+        part (Part): What is checked; its ``size``, if it has one, is that of
+            all images.
+        where (str): Folder or file of the maps, relative to the root.
+        whole (Sequence[tuple]): Name, image and map.
+        noun (str): Word for a map.
+    """
+    wanted: Optional[Tuple[int, int]] = getattr(part, 'size', None)
     different: List[str] = []
     turned: List[str] = []
     unusual: List[str] = []
     for name, picture, label in whole:
         text = (
             f'{name}: image {picture.size[1]}x{picture.size[0]}, '
-            f'label map {label.size[1]}x{label.size[0]}'
+            f'{noun} {label.size[1]}x{label.size[0]}'
         )
         seen = picture.size[::-1] if picture.turned else picture.size
         if seen != label.size:
-            # readers turn the image and leave the label map
+            # readers turn the image and leave the map
             (turned if picture.size == label.size else different).append(text)
-        elif part.size and seen != part.size:
+        elif wanted and seen != wanted:
             unusual.append(text)
     for names, level, code, text in (
         (different, 'error', 'size mismatch', 'are not of one size'),
         (turned, 'warning', 'turned', 'differ: EXIF turns the image'),
-        (unusual, 'error', 'size', f'are not of height, width {part.size}'),
+        (unusual, 'error', 'size', f'are not of height, width {wanted}'),
     ):
         if names:
             context.say(
                 level,
                 code,
                 part,
-                part.labels,
+                where,
                 f'{len(names):,} of {len(whole):,} opened pairs {text}.',
                 '',
                 names,
@@ -248,9 +272,6 @@ def _check_values(
     for name, label in labels.items():
         if label.values is None:
             colour.append(f'{name}: {label.mode}')
-        elif part.depth:
-            if not label.mode.startswith('I') or max(label.values) == 0:
-                wrong.append(f'{name}: {label.mode}, no depth in it')
         elif not label.values <= allowed:
             values = sorted(label.values - allowed)
             shown = ', '.join(str(v) for v in values[:10])
@@ -267,14 +288,13 @@ def _check_values(
             colour,
         )
     if wrong:
-        expected = '16-bit depths' if part.depth else part.values
         context.say(
             'error',
             'label values',
             part,
             part.labels,
             f'{len(wrong):,} of {len(labels):,} opened label maps hold other '
-            f'values than {expected}.',
+            f'values than {part.values}.',
             '',
             wrong,
         )

@@ -7,8 +7,11 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Union
 
 from ...utils.errors import UserValueError
 from .check_coco import check_coco
+from .check_depth import check_depth_list, check_depth_pairs
 from .check_h5 import check_h5
 from .check_images import check_images, check_pairs
+from .check_mat import check_labelled_mat
+from .check_scenes import check_points, check_scenes, check_timed
 from .check_voc import check_voc
 from .context import Context
 from .parts import (
@@ -20,30 +23,54 @@ from .parts import (
     Layout,
     VocList,
 )
+from .parts_depth import (
+    DepthList,
+    DepthPairs,
+    LabelledMat,
+    PointList,
+    ScenePairs,
+    TimedPairs,
+)
 from .render import how_to_get
 from .report import Finding, Report
 from .scan import archives_near, better_roots
 from .sets_coco import COCO, COCO_STUFF
-from .sets_depth import NYU_H5, ROOMS
+from .sets_depth import (
+    CITYSCAPES_DEPTH,
+    KITTI,
+    NYU,
+    NYU_H5,
+    NYU_MAT,
+    ROOMS,
+)
 from .sets_images import FOLDER, IMAGENET
+from .sets_mixtures import MIX3, MIX10, ZERO_SHOT
 from .sets_scenes import ADE20K, CITYSCAPES
-from .sets_voc import VOC0712, VOC2012_AUG
+from .sets_voc import PASCAL_CONTEXT, VOC0712, VOC2012_AUG
 
 LAYOUTS: Dict[str, Layout] = {
     layout.name: layout
     for layout in (
         *(IMAGENET, COCO, COCO_STUFF, ADE20K, CITYSCAPES, VOC2012_AUG),
-        *(VOC0712, NYU_H5, ROOMS, FOLDER),
+        *(PASCAL_CONTEXT, VOC0712, NYU, NYU_MAT, NYU_H5, KITTI),
+        *(CITYSCAPES_DEPTH, MIX3, MIX10, ZERO_SHOT, ROOMS, FOLDER),
     )
 }
 CHECKS: Dict[type, Callable[[Context, Any], None]] = {
     CocoFile: check_coco,
+    DepthList: check_depth_list,
+    DepthPairs: check_depth_pairs,
     H5Folder: check_h5,
     ImageFolder: check_images,
     LabelPairs: check_pairs,
+    LabelledMat: check_labelled_mat,
+    PointList: check_points,
+    ScenePairs: check_scenes,
+    TimedPairs: check_timed,
     VocList: check_voc,
 }
 SEGMENTATION = 'segmentation'
+DEPTH = 'depth'
 
 
 def get_layout(name: str) -> Layout:
@@ -54,7 +81,9 @@ def get_layout(name: str) -> Layout:
 
     Returns:
         Layout: How it should lie on the disk; for 'segmentation' own images
-        and label maps in the folders ``images`` and ``annotations``.
+        and label maps in the folders ``images`` and ``annotations``, for
+        'depth' own images and maps in millimetres in ``images`` and
+        ``depth``.
 
     Raises:
         UserValueError: If there is none; names near ones.
@@ -63,7 +92,9 @@ def get_layout(name: str) -> Layout:
         return LAYOUTS[name.lower()]
     if name.lower() == SEGMENTATION:
         return segmentation_layout('images', 'annotations')
-    names = [*LAYOUTS, SEGMENTATION]
+    if name.lower() == DEPTH:
+        return depth_layout('images', 'depth')
+    names = [*LAYOUTS, SEGMENTATION, DEPTH]
     near = difflib.get_close_matches(name.lower(), names, 3, 0.4)
     hint = f' Nearest: {", ".join(near)}.' if near else ''
     raise UserValueError(
@@ -104,11 +135,7 @@ def segmentation_layout(
         raise UserValueError(
             f'{num_classes} classes: label maps need at least 1.'
         )
-    if not image_suffix or not label_suffix:
-        raise UserValueError(
-            'The suffixes of images and label maps are the ends of their '
-            'names and may not be empty, as in .jpg and .png.'
-        )
+    _need_suffixes(image_suffix, label_suffix, 'label maps')
     part = LabelPairs(
         key='pairs',
         split='all',
@@ -123,6 +150,63 @@ def segmentation_layout(
     )
     title = 'Own images and label maps'
     return Layout(SEGMENTATION, title, '.', (part,), access='your own data')
+
+
+def depth_layout(
+    images: str,
+    depths: str,
+    image_suffix: str = '.jpg',
+    depth_suffix: str = '.png',
+    scale: float = 1e-3,
+    list_file: str = '',
+) -> Layout:
+    """Layout of own images and depth maps, as ``DepthFolder`` reads them.
+
+    Args:
+        images (str): Folder of the images, relative to the root.
+        depths (str): Folder of the depth maps, relative to the root.
+        image_suffix (str): End of an image's name. Defaults to '.jpg'.
+        depth_suffix (str): End of a depth map's name. Defaults to '.png'.
+        scale (float): Metres per stored unit; 0 if it is unknown, when maps
+            of 8 bits will do, too. Defaults to 1e-3.
+        list_file (str): List of the names that count, '' for all. Defaults
+            to ''.
+
+    Returns:
+        Layout: With one part, ``pairs``, of the split 'all'.
+
+    Raises:
+        UserValueError: If the scale is negative or a suffix is empty.
+    """
+    if not 0 <= scale < float('inf'):
+        raise UserValueError(
+            f'--scale {scale:g}: give metres per stored unit, or 0 if they '
+            'are unknown.'
+        )
+    _need_suffixes(image_suffix, depth_suffix, 'depth maps')
+    part = DepthPairs(
+        key='pairs',
+        split='all',
+        tasks=('depth',),
+        images=images,
+        labels=depths,
+        image_suffix=image_suffix,
+        label_suffix=depth_suffix,
+        list_file=list_file,
+        scale=scale or 1.0,
+        plausible=(0.1, 300.0) if scale else None,
+        bits=16 if scale else 8,
+    )
+    title = 'Own images and depth maps'
+    return Layout(DEPTH, title, '.', (part,), access='your own data')
+
+
+def _need_suffixes(image: str, label: str, what: str) -> None:
+    if not image or not label:
+        raise UserValueError(
+            f'The suffixes of images and {what} are the ends of their names '
+            'and may not be empty, as in .jpg and .png.'
+        )
 
 
 def _select(

@@ -6,7 +6,7 @@ function that :mod:`.checker` keeps for its class.
 """
 
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
+from typing import ClassVar, Dict, Optional, Tuple
 
 IMAGE_SUFFIXES = (
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif'),
@@ -103,7 +103,6 @@ class LabelPairs(Part):
             files in the folders are then of no interest.
         size (Tuple[int, int], optional): Height and width of all images.
         source_suffix (str): End of the label maps before a conversion.
-        depth (bool): The maps are 16-bit depths, not classes.
         nested (str): Folder pattern below the folders, for the tree.
     """
 
@@ -117,8 +116,10 @@ class LabelPairs(Part):
     list_file: str = ''
     size: Optional[Tuple[int, int]] = None
     source_suffix: str = ''
-    depth: bool = False
     nested: str = ''
+
+    #: what the maps are called
+    noun: ClassVar[str] = 'label map'
 
     @property
     def folders(self) -> Tuple[str, ...]:
@@ -140,8 +141,7 @@ class LabelPairs(Part):
     @property
     def entries(self) -> Tuple[Tuple[str, str], ...]:
         """Tuple[Tuple[str, str], ...]: Lines of the tree: path, what."""
-        what = 'depth maps, 16 bits' if self.depth else 'label maps'
-        values = '' if self.depth else f', values {self.values}'
+        what, values = 'label maps', f', values {self.values}'
         size = ''
         if self.size:
             size = f' of {self.size[1]}x{self.size[0]}'
@@ -250,11 +250,14 @@ class H5Folder(Part):
         folder (str): Where they are.
         pattern (str): How the tree draws a file.
         count (int, optional): How many were published.
+        plausible (Tuple[float, float], optional): Smallest and largest
+            plausible median depth in metres.
     """
 
     folder: str = ''
     pattern: str = '*.h5'
     count: Optional[int] = None
+    plausible: Optional[Tuple[float, float]] = None
 
     @property
     def folders(self) -> Tuple[str, ...]:

@@ -161,7 +161,7 @@ def find_elsewhere(root: str, path: str) -> List[str]:
                 found.append(osp.relpath(whole, root))
             elif osp.isfile(alone):
                 found.append(osp.relpath(alone, root))
-        level = [sub for folder in level for sub in _subfolders(folder)]
+        level = [sub for folder in level for sub in subfolders(folder)]
     return found
 
 
@@ -180,7 +180,7 @@ def better_roots(root: str, paths: Sequence[str]) -> List[str]:
     near = [osp.dirname(root), osp.dirname(osp.dirname(root))]
     level = [root]
     for _ in range(2):
-        level = [sub for folder in level for sub in _subfolders(folder)]
+        level = [sub for folder in level for sub in subfolders(folder)]
         near += level
     scores = {
         folder: sum(osp.exists(osp.join(folder, p)) for p in paths)
@@ -197,7 +197,17 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def _subfolders(folder: str, most: int = 100) -> List[str]:
+def subfolders(folder: str, most: int = 100) -> List[str]:
+    """Folders in a folder.
+
+    Args:
+        folder (str): Where to look.
+        most (int): At most so many. Defaults to 100.
+
+    Returns:
+        List[str]: Paths, ordered by name, without those whose name starts
+        with a dot; empty if the folder may not be listed.
+    """
     try:
         with os.scandir(folder) as entries:
             names = sorted(

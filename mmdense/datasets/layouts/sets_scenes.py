@@ -145,7 +145,7 @@ CITYSCAPES = Layout(
         'mmdet::_base_/datasets/cityscapes_detection.py',
         'mmdet::_base_/datasets/cityscapes_instance.py',
     ),
-    configs=('cityscapes*.py',),
+    configs=('cityscapes_512*.py', 'cityscapes_instance*.py'),
     notes=(
         'Segmentation alone needs no json and detection no label maps of '
         '19 classes: --task leaves the rest out.',

@@ -65,6 +65,63 @@ VOC2012_AUG = Layout(
 )
 
 
+PASCAL_CONTEXT = Layout(
+    name='pascal-context',
+    title='PASCAL Context, 59 classes',
+    root='data/VOCdevkit/VOC2010',
+    parts=tuple(
+        LabelPairs(
+            key=f'{split}.pairs',
+            split=split,
+            tasks=('segmentation',),
+            step='convert',
+            images='JPEGImages',
+            labels='SegmentationClassContext',
+            list_file=f'ImageSets/SegmentationContext/{split}.txt',
+            count=count,
+            classes=(0, 59),
+            ignore=None,
+        )
+        for split, count in (('train', 4_998), ('val', 5_105))
+    ),
+    page='https://cs.stanford.edu/~roozbeh/pascal-context/',
+    access='no registration; 1.3 GB (VOC 2010)',
+    steps=(
+        Step(
+            'get',
+            'Fetch and unpack VOC 2010 train/val.',
+            (
+                'mkdir -p data',
+                'wget http://host.robots.ox.ac.uk/pascal/VOC/voc2010/'
+                'VOCtrainval_03-May-2010.tar',
+                'tar -xf VOCtrainval_03-May-2010.tar -C data',
+            ),
+        ),
+        Step(
+            'convert',
+            'Install the Detail API, fetch trainval_merged.json and draw the '
+            'label maps and lists.',
+            (
+                'pip install "git+https://github.com/zhanghang1989/'
+                'detail-api.git#subdirectory=PythonAPI"',
+                'wget -P data/VOCdevkit/VOC2010 '
+                'https://codalabuser.blob.core.windows.net/public/'
+                'trainval_merged.json',
+                'python $MMSEG/.mim/tools/dataset_converters/'
+                'pascal_context.py data/VOCdevkit '
+                'data/VOCdevkit/VOC2010/trainval_merged.json',
+            ),
+        ),
+    ),
+    stock=('mmseg::_base_/datasets/pascal_context_59.py',),
+    configs=('pascal-context*.py', 'pascal_context*.py'),
+    notes=(
+        '0 is the background, which is not scored: the configs load it with '
+        'reduce_zero_label=True.',
+    ),
+)
+
+
 def _boxes(key: str, split: str, year: str, count: int) -> VocList:
     name = key.split('.')[1]
     return VocList(

@@ -2,6 +2,7 @@
 
 from .collapse_monitor_hook import CollapseMonitorHook
 from .data_report_hook import DataReportHook
+from .depth_visualization_hook import DepthVisualizationHook
 from .feature_monitor_hook import FeatureMonitorHook
 from .freeze_last_layer_hook import FreezeLastLayerHook
 from .momentum_update_hook import MomentumUpdateHook
@@ -15,6 +16,7 @@ from .step_seed_hook import StepSeedHook
 __all__ = [
     'CollapseMonitorHook',
     'DataReportHook',
+    'DepthVisualizationHook',
     'FeatureMonitorHook',
     'FreezeLastLayerHook',
     'MomentumUpdateHook',
