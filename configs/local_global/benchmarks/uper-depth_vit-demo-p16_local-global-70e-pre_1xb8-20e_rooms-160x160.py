@@ -5,7 +5,7 @@ _base_ = [
     '../../_base_/models/vit-small-p16_uper-depth.py',
     '../../_base_/datasets/rooms_depth.py',
     '../../_base_/schedules/nyu_adam_50e.py',
-    '../../_base_/default_runtime.py',
+    '../../_base_/depth_runtime.py',
 ]
 
 pretrained = None

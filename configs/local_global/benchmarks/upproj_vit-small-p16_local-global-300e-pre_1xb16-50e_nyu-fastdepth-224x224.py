@@ -2,7 +2,7 @@ _base_ = [
     '../../_base_/models/vit-small-p16_upproj-depth.py',
     '../../_base_/datasets/nyu_fastdepth_h5.py',
     '../../_base_/schedules/nyu_adam_50e.py',
-    '../../_base_/default_runtime.py',
+    '../../_base_/depth_runtime.py',
 ]
 
 model = dict(
