@@ -106,7 +106,7 @@ if editable_wheel is not None:
 
 EXTRAS = {
     name: read_requirements(name)
-    for name in ('seg', 'det', 'depth', 'tests', 'dev')
+    for name in ('seg', 'det', 'depth', 'onnx', 'tests', 'dev')
 }
 EXTRAS['all'] = sorted(
     {line for name in ('seg', 'det', 'depth') for line in EXTRAS[name]}

@@ -9,7 +9,12 @@ import torch
 from mmpretrain.models.backbones import ResNet
 from torch import Tensor, nn
 
-from mmdense.models.backbones import SwinTransformer, VisionTransformer
+from mmdense.models.backbones import (
+    DistilledVisionTransformer,
+    HybridVisionTransformer,
+    SwinTransformer,
+    VisionTransformer,
+)
 from mmdense.utils.checkpoint import load_checkpoint_file
 from mmdense.utils.checkpoint_keys import (
     CheckpointKeyError,
@@ -24,6 +29,7 @@ from mmdense.version import __version__
 
 Shapes = Dict[str, Tuple[int, ...]]
 StateDict = Mapping[str, Tensor]
+_TOKENS = ('cls_token', 'dist_token')
 
 
 def _count(state: StateDict, pattern: str) -> int:
@@ -78,15 +84,27 @@ def _vit(state: StateDict, arch: Optional[str]) -> nn.Module:
             f'--arch {arch!r} is no ViT. Names: '
             f'{sorted(VisionTransformer.arch_zoo)}, or a config file.'
         )
-    with_cls = _has_cls_token(state)
+    distilled = 'dist_token' in state
+    with_cls = distilled or _has_cls_token(state)
     patch = state.get('patch_embed.projection.weight', torch.empty(1, 3, 1, 1))
     scale = any(key.endswith('.gamma1.weight') for key in state)
+    options: Dict[str, Any] = {
+        'img_size': tuple(patch.shape[2:]),
+        'patch_size': tuple(patch.shape[2:]),
+        'in_channels': patch.shape[1],
+    }
+    kind = DistilledVisionTransformer if distilled else VisionTransformer
+    stem = r'patch_embed\.backbone\.stages\.'
+    if _count(state, stem + r'(\d+)\.'):
+        kind = HybridVisionTransformer
+        layers = [
+            _count(state, rf'{stem}{i}\.blocks\.(\d+)\.') for i in range(3)
+        ]
+        options = {'img_size': 16, 'layers': layers, 'out_indices': -1}
     with torch.device('meta'):
-        return VisionTransformer(
+        return kind(
             settings,
-            img_size=tuple(patch.shape[2:]),
-            patch_size=tuple(patch.shape[2:]),
-            in_channels=patch.shape[1],
+            **options,
             qkv_bias='layers.0.attn.qkv.bias' in state or arch is not None,
             with_cls_token=with_cls,
             final_norm='ln1.weight' in state
@@ -199,12 +217,11 @@ def expected_shapes(
     return shapes
 
 
-def _grid(state: StateDict, with_cls: bool) -> Optional[list]:
+def _grid(state: StateDict, extra: int) -> Optional[list]:
     if 'pos_embed' not in state:
         return None
     try:
-        length = state['pos_embed'].shape[1] - int(with_cls)
-        return list(infer_grid(length))
+        return list(infer_grid(state['pos_embed'].shape[1] - extra))
     except PositionError:
         return None
 
@@ -277,7 +294,7 @@ def export_backbone(
         'branch': source.branch,
         'source': os.path.basename(src),
         'pos_grid': source.meta.get('pos_grid')
-        or _grid(state, 'cls_token' in shapes),
+        or _grid(state, sum(k in shapes for k in _TOKENS)),
     }
     Path(dst).parent.mkdir(parents=True, exist_ok=True)
     torch.save({'state_dict': kept, 'meta': meta}, dst)

@@ -3,12 +3,13 @@
 A component that is registered and has no recipe here fails a test.
 """
 
-from typing import Any, Callable, Dict, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from ..models.backbones.tokens import Tokens
 from ..models.losses.patch_loss import PatchGroup
 from ..registry import MODELS
 from .tiny import build_model, tiny_batch
@@ -111,6 +112,27 @@ def _call_maps(module: nn.Module, *maps: Tensor) -> Any:
     return module(list(maps))
 
 
+def _call_bins(module: Any, *maps: Tensor) -> Any:
+    return module.decode(maps)
+
+
+def _hybrid_taps(*parts: Tensor) -> List[Any]:
+    """Two maps, then patches and class token of two layers."""
+    fine, coarse, *tokens = parts
+    pairs = zip(tokens[0::2], tokens[1::2])
+    layers = [Tokens(cls, patches, (4, 4)) for patches, cls in pairs]
+    return [fine, coarse, *layers]
+
+
+def _call_dpt(module: nn.Module, *parts: Tensor) -> Any:
+    return module(_hybrid_taps(*parts))
+
+
+def _call_dpt_seg(module: Any, *parts: Tensor) -> Any:
+    fused = module.fuse(_hybrid_taps(*parts))
+    return module.classify(fused[-1]), module.classify_aux(fused[-2])
+
+
 _VIT = dict(
     arch=dict(
         embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=16
@@ -127,6 +149,15 @@ _LOCAL_GLOBAL_LOSS = dict(type='mmdense.LocalGlobalLoss')
 _PIXELS = dict(mean=[127.5] * 3, std=[127.5] * 3)
 _TOKENS = dict(type='mmdense.VisionTransformer', out_type='tokens', **_VIT)
 _RAW = dict(_TOKENS, with_cls_token=False, final_norm=False)
+_DPT = dict(
+    in_channels=[8] * 4,
+    levels=['map', 'map', 'tokens', 'tokens'],
+    reassemble_channels=[8, 8, 6, 4],
+    channels=8,
+)
+_DPT_TAPS = _random(
+    (2, 8, 16, 16), (2, 8, 8, 8), (2, 16, 8), (2, 8), (2, 16, 8), (2, 8)
+)
 _DINO_HEAD = dict(
     in_channels=8,
     out_channels=8,
@@ -166,6 +197,16 @@ _MOBY = dict(
 RECIPES: Dict[str, Recipe] = {
     # backbones
     'VisionTransformer': Recipe(_VIT, _random((2, 3, 32, 48))),
+    'DistilledVisionTransformer': Recipe(_VIT, _random((2, 3, 32, 48))),
+    'HybridVisionTransformer': Recipe(
+        dict(
+            _VIT,
+            layers=(1, 1, 1),
+            out_indices=('stem0', 1),
+            out_type='featmap',
+        ),
+        _random((2, 3, 32, 48)),
+    ),
     'SwinTransformer': Recipe(_SWIN, _random((2, 3, 32, 32))),
     # necks
     'TokenProjector': Recipe(
@@ -176,6 +217,7 @@ RECIPES: Dict[str, Recipe] = {
     'ClassAttentionPooling': Recipe(
         dict(embed_dims=8, num_heads=2), _random((2, 9, 8))
     ),
+    'DPTDecoder': Recipe(_DPT, _DPT_TAPS, _call_dpt),
     # heads
     'LocalGlobalHead': Recipe(
         dict(loss=_LOCAL_GLOBAL_LOSS), _two_views, _call_loss
@@ -190,6 +232,27 @@ RECIPES: Dict[str, Recipe] = {
         _random(*((2, 8, side, side) for side in (16, 8, 4, 2))),
         _call_maps,
     ),
+    'BinsFormerDepthHead': Recipe(
+        dict(
+            in_channels=[8] * 4,
+            channels=8,
+            num_queries=4,
+            scene_classes=3,
+            num_layers=3,
+            aux_layers=[1],
+            aux_weights=[0.5],
+            encoder=dict(num_layers=1, num_heads=2, feedforward_channels=8),
+            decoder=dict(num_heads=2, feedforward_channels=8),
+        ),
+        _random(*((2, 8, side, side) for side in (16, 8, 4, 2))),
+        _call_bins,
+    ),
+    'DPTDepthHead': Recipe(
+        dict(_DPT, loss_decode=dict(type='mmdense.SILogLoss')),
+        _DPT_TAPS,
+        _call_dpt,
+    ),
+    'DPTSegHead': Recipe(dict(_DPT, num_classes=5), _DPT_TAPS, _call_dpt_seg),
     # losses
     'LocalGlobalLoss': Recipe(
         {}, _random((3, 8), (3, 4, 8), (3, 8), (3, 4, 8))
@@ -205,6 +268,7 @@ RECIPES: Dict[str, Recipe] = {
     'BerHuLoss': Recipe({}, _depth),
     'DepthGradientLoss': Recipe({}, _depth),
     'SILogLoss': Recipe({}, _depth),
+    'SSILoss': Recipe({}, _depth),
     # data preprocessors
     'MultiCropPreprocessor': Recipe(
         dict(
@@ -251,6 +315,26 @@ RECIPES: Dict[str, Recipe] = {
             ),
         ),
         _views,
+        _call_loss,
+    ),
+    'EncoderDecoder': Recipe(
+        dict(
+            backbone=dict(
+                type='mmdense.VisionTransformer', out_type='featmap', **_VIT
+            ),
+            decode_head=dict(
+                type='mmseg.FCNHead',
+                in_channels=16,
+                channels=4,
+                num_convs=1,
+                num_classes=4,
+                loss_decode=dict(type='mmseg.CrossEntropyLoss'),
+            ),
+            data_preprocessor=dict(
+                type='mmseg.SegDataPreProcessor', size=(32, 32), **_PIXELS
+            ),
+        ),
+        _preprocessed,
         _call_loss,
     ),
     'DepthEstimator': Recipe(

@@ -303,3 +303,37 @@ def test_cli__no_such_file(tmp_path):
     failed = _run(tmp_path / 'none.pth', tmp_path / 'y.pth')
     assert failed.returncode == 2
     assert failed.stderr.startswith('error: No checkpoint')
+
+
+@pytest.mark.parametrize('kind', ['Hybrid', 'Distilled'])
+def test_export__kinds_of_vit(tmp_path, kind):
+    from mmdense.models import backbones
+
+    arch = dict(
+        embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32
+    )
+    extra = dict(layers=(1, 2, 1), out_indices=1) if kind == 'Hybrid' else {}
+    make = getattr(backbones, f'{kind}VisionTransformer')
+    model = make(arch, img_size=48, final_norm=True, **extra)
+    torch.nn.init.normal_(model.pos_embed)
+    source = tmp_path / 'a.pth'
+    torch.save(
+        {
+            'state_dict': {
+                f'backbone.{k}': v for k, v in model.state_dict().items()
+            }
+        },
+        source,
+    )
+    for layout in ('timm', 'mmpretrain'):
+        target = tmp_path / f'{layout}.pth'
+        coverage = export_backbone(str(source), str(target), layout=layout)
+        assert coverage.share == 1 and not coverage.unexpected
+        meta = torch.load(target, weights_only=True)['meta']
+        assert meta['pos_grid'] == [3, 3]
+        again = make(arch, img_size=48, final_norm=True, **extra)
+        backbones.load_backbone(again, str(target), min_match=1.0)
+        for key, value in model.state_dict().items():
+            assert torch.equal(again.state_dict()[key], value), key
+    with pytest.raises(CheckpointKeyError, match=f'mmdense.{kind}'):
+        export_backbone(str(source), str(tmp_path / 'b.pth'), layout='mmseg')

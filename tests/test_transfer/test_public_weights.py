@@ -25,12 +25,13 @@ FIELDS = {
 }
 KINDS = {
     *('backbone', 'dino', 'selfpatch', 'moby', 'moco', 'mocov3', 'semcl'),
-    *('densecl', 'resim', 'swav', 'vissl', 'mmengine'),
+    *('densecl', 'resim', 'swav', 'vissl', 'mmengine', 'dpt'),
 }
 LAYOUTS = {'mmpretrain', 'timm', 'detectron2'}
 BACKBONE = re.compile(
-    r'vit-(tiny|small|base)-p(16|8)|swin-(tiny|small|base|large)-w7'
-    r'|resnet(50|101)'
+    r'vit-(tiny|small|base|large|hybrid)-p(16|8)'
+    r'|deit-base(-distilled)?-p16|swin-(tiny|small|base|large)-w7'
+    r'|resnet(50|101)|resnext101-32x8d'
 )
 WEIGHTS = yaml.safe_load(
     (CONFIGS / 'public_weights.yml').read_text(encoding='utf-8')
@@ -61,7 +62,7 @@ def test_entry__schema(key):
         assert entry['Note']
     else:
         assert re.fullmatch(
-            r'https://\S+\.(pth|pth\.tar|bin|torch)', entry['URL']
+            r'https://\S+\.(pt|pth|pth\.tar|bin|torch)', entry['URL']
         )
     for name in ('Mean', 'Std'):
         assert len(entry[name]) == 3
@@ -88,16 +89,33 @@ def test_configs__start_from_listed_files():
     assert set(USES) <= {entry['File'] for entry in WEIGHTS.values()}
 
 
+# what stands for another name, and the class that it asks for
+ALIASES = {
+    'vit-hybrid-p16': ('vit-base-p16', 'HybridVisionTransformer'),
+    'deit-base-p16': ('vit-base-p16', 'VisionTransformer'),
+    'deit-base-distilled-p16': ('vit-base-p16', 'DistilledVisionTransformer'),
+}
+
+
 def _backbone_matches(backbone, name):
+    kind = backbone.type.rsplit('.', 1)[-1]
+    if name in ALIASES:
+        name, wanted = ALIASES[name]
+        if kind != wanted:
+            return False
     family, _, rest = name.partition('-')
+    if family == 'resnext101':
+        sizes = (backbone.depth, backbone.groups, backbone.width_per_group)
+        return kind == 'ResNeXt' and sizes == (101, 32, 8)
     if family.startswith('resnet'):
-        kind = backbone.type.rsplit('.', 1)[-1]
         return kind == 'ResNet' and backbone.depth == int(family[6:])
     zoo = {'vit': VisionTransformer, 'swin': SwinTransformer}[family].arch_zoo
     size, _, unit = rest.partition('-')
     arch = backbone.get('arch')
     sizes = zoo[arch] if isinstance(arch, str) else arch
-    key = 'deit-' + size if family == 'vit' else size
+    key = size
+    if family == 'vit' and size != 'large':
+        key = 'deit-' + size
     same = sizes['embed_dims'] == zoo[key]['embed_dims']
     if family == 'swin':
         same = same and list(sizes['depths']) == list(zoo[key]['depths'])

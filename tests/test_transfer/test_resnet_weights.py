@@ -298,6 +298,7 @@ LISTED = {
     'resim-200e_resnet50': 'resim-detectron2',
     'detco-200e_resnet50': 'detco',
     'timm-a1h_resnet101': 'timm',
+    'torchvision-in1k_resnet50': 'timm',
 }
 
 

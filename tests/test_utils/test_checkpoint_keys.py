@@ -306,22 +306,6 @@ def test_extract_backbone__prefix():
     [
         ([1, 2], 'list'),
         ({'epoch': 3, 'optimizer': {}}, 'epoch'),
-        (
-            {
-                'model': {
-                    'blocks.0.attn.qkv.weight': torch.zeros(1),
-                    'dist_token': torch.zeros(1),
-                }
-            },
-            'DistilledVisionTransformer',
-        ),
-        (
-            {
-                'pretrained.model.blocks.0.attn.qkv.weight': torch.zeros(1),
-                'pretrained.model.patch_embed.backbone.x': torch.zeros(1),
-            },
-            'hybrid',
-        ),
     ],
 )
 def test_extract_backbone__refusals(file, match):

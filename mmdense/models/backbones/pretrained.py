@@ -15,6 +15,7 @@ from mmdense.utils.checkpoint_keys import (
     BackboneSource,
     CheckpointKeyError,
     Coverage,
+    check_vit_kind,
     compare,
     detect_layout,
     extract_backbone,
@@ -86,7 +87,7 @@ def _source_grid(
         return None
     # the public files of this layout are all square, also where a
     # non-square model happens to have as many patches
-    for extra in (1, 0):
+    for extra in (1, 0, 2):
         try:
             return infer_grid(entries - extra)
         except ValueError:
@@ -206,6 +207,8 @@ def load_backbone(
             f'{checkpoint} holds a {source.arch} backbone, the model is a '
             f'{arch} ({type(module).__name__}).'
         )
+    if arch == source.arch == 'vit':
+        check_vit_kind(state, own)
     state = from_canonical(
         state, arch, layout if layout in ('mmseg', 'timm') else 'mmpretrain'
     )
@@ -232,7 +235,7 @@ class Pretrained:
     """Initialise a backbone from a checkpoint of any supported layout.
 
     Unlike the stock ``Pretrained`` it knows the files of DINO, SelfPatch,
-    MoCo v1 to v3, SemCL, MoBY, DenseCL, ReSim, DetCo, SwAV, timm, DeiT,
+    MoCo v1 to v3, SemCL, MoBY, DenseCL, ReSim, DetCo, SwAV, DPT, timm, DeiT,
     torchvision, official Swin and mmengine runners, resizes position
     embeddings and relative-position tables, prints what was matched, and
     stops when too little was.

@@ -266,10 +266,20 @@ class VisionTransformer(_VisionTransformer):
         if min(x.shape[2] - kernel[0], x.shape[3] - kernel[1]) < 0:
             self._warn_small(tuple(x.shape[2:]), kernel)
         x, hw = self.patch_embed(x)
-        if self.cls_token is not None:
-            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+        return self._sequence(x, hw), hw
+
+    def _extra_tokens(self) -> List[Tensor]:
+        """Tokens ``(1, 1, C)`` in front of the patches."""
+        return [] if self.cls_token is None else [self.cls_token]
+
+    def _sequence(self, patches: Tensor, hw: Tuple[int, int]) -> Tensor:
+        """Sequence that enters the first layer, of embedded patches."""
+        extra = [
+            t.expand(patches.shape[0], -1, -1) for t in self._extra_tokens()
+        ]
+        x = torch.cat((*extra, patches), dim=1) if extra else patches
         x = x + self.position_embedding(hw)
-        return self.pre_norm(self.drop_after_pos(x)), hw
+        return self.pre_norm(self.drop_after_pos(x))
 
     def _warn_small(self, size: Tuple[int, ...], kernel: Any) -> None:
         if self._small_logged:
@@ -301,8 +311,15 @@ class VisionTransformer(_VisionTransformer):
             ValueError: If the input is no batch of images with a patch.
         """
         x, hw = self._embed(x)
+        outs = self._taps(x, hw)
+        return tuple(outs[i] for i in self.out_indices)
+
+    def _taps(
+        self, x: Tensor, hw: Tuple[int, int]
+    ) -> Dict[Union[int, str], Union[Tensor, Tokens]]:
+        """Outputs of the chosen layers for the sequence of the first."""
         last = len(self.layers) - 1
-        outs: Dict[int, Union[Tensor, Tokens]] = {}
+        outs: Dict[Union[int, str], Union[Tensor, Tokens]] = {}
         for i, layer in enumerate(self.layers):
             x = self._run(layer, x)
             if i == last and self.final_norm:
@@ -312,7 +329,7 @@ class VisionTransformer(_VisionTransformer):
                 if i != last and self.final_norm and self.norm_taps == 'all':
                     tap = self.ln1(x)
                 outs[i] = self._format_output(tap, hw)
-        return tuple(outs[i] for i in self.out_indices)
+        return outs
 
     def _format_output(
         self, x: Tensor, hw: Tuple[int, int]

@@ -16,6 +16,8 @@ CASES = {
     'dino_head': 'selfsup_parts',
     'dino_step': 'selfsup',
     'dino_vit': 'backbones',
+    'dpt_full': 'dpt',
+    'dpt_tiny': 'dpt',
     'moby': 'selfsup_parts',
     'pos_embed': 'backbones',
     'selfpatch_head': 'selfsup_parts',

@@ -8,6 +8,7 @@ from .coverage import Coverage, CoverageError, compare
 from .layouts import (
     LAYOUTS,
     CheckpointKeyError,
+    check_vit_kind,
     detect_layout,
     from_canonical,
     to_canonical,
@@ -28,6 +29,7 @@ __all__ = [
     'Coverage',
     'CoverageError',
     'TrainingState',
+    'check_vit_kind',
     'compare',
     'detect_layout',
     'extract_backbone',

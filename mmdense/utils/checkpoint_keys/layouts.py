@@ -17,6 +17,19 @@ _DROP = re.compile(
     r'^(head|head_dist|heads|fc|classifier|pre_logits|decoder\w*|mask_token'
     r'|stem\.fc|fpn_(lateral|output)\d)(\.|$)'
 )
+# Parts that make a ViT another class, and what they are.
+_VIT_KINDS = (
+    (
+        'dist_token',
+        'a distillation token (dist_token) and N + 2 positions',
+        'mmdense.DistilledVisionTransformer',
+    ),
+    (
+        'patch_embed.backbone.',
+        'a ResNet as patch embedding (hybrid ViT)',
+        'mmdense.HybridVisionTransformer',
+    ),
+)
 _SWIN_MASK = re.compile(r'(^|\.)attn_mask$')
 
 _VIT_FROM_TIMM: Rules = (
@@ -109,6 +122,35 @@ def detect_layout(keys: Iterable[str]) -> Tuple[str, str]:
         if any(matches(key) for key in keys):
             return arch, layout
     return 'other', 'unknown'
+
+
+def check_vit_kind(found: Iterable[str], wanted: Iterable[str]) -> None:
+    """Refuse a ViT of another kind than the model.
+
+    Args:
+        found (Iterable[str]): Keys of the file's ViT.
+        wanted (Iterable[str]): Keys of the model's.
+
+    Raises:
+        CheckpointKeyError: If one of them is distilled or hybrid and the
+            other is not.
+    """
+    found, wanted = list(found), list(wanted)
+    for start, what, kind in _VIT_KINDS:
+        here = any(key.startswith(start) for key in found)
+        there = any(key.startswith(start) for key in wanted)
+        if here and not there:
+            raise CheckpointKeyError(
+                f'The ViT of the file has {what}, for which the model has no '
+                f"place. Use backbone=dict(type='{kind}', ...), or a file of "
+                'a plain ViT.'
+            )
+        if there and not here and start != 'dist_token':
+            raise CheckpointKeyError(
+                f'The model has {what}, the file has not. Use '
+                "backbone=dict(type='mmdense.VisionTransformer', ...), or a "
+                'file of a hybrid ViT.'
+            )
 
 
 def _rename(key: str, rules: Rules) -> str:
@@ -270,6 +312,13 @@ def from_canonical(
                 "use backbone=dict(type='mmdense.VisionTransformer', "
                 'with_cls_token=False, ...) in mmseg.'
             )
+        for start, what, kind in _VIT_KINDS:
+            if any(key.startswith(start) for key in state):
+                raise CheckpointKeyError(
+                    f'mmseg.VisionTransformer cannot hold this ViT: it has '
+                    f'{what}. Export to mmpretrain and use '
+                    f"backbone=dict(type='{kind}', ...) in mmseg."
+                )
         return _mapped(state, _VIT_TO_MMSEG)
     if layout == 'timm' and arch == 'vit':
         return _mapped(state, _VIT_TO_TIMM)

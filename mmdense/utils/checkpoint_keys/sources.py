@@ -6,7 +6,6 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .layouts import CheckpointKeyError, StateDict, detect_layout
 
@@ -254,21 +253,6 @@ def _explicit_prefix(state: StateDict, prefix: str) -> str:
     return prefix
 
 
-def _refuse(state: Mapping[str, Tensor], kind: str) -> None:
-    if 'dist_token' in state:
-        raise CheckpointKeyError(
-            'This is a distilled DeiT: it has a distillation token '
-            '(dist_token) and N + 2 positions, which VisionTransformer has '
-            'no place for. Use mmpretrain.DistilledVisionTransformer, or the '
-            'DeiT file without distillation.'
-        )
-    if any(key.startswith('patch_embed.backbone.') for key in state):
-        raise CheckpointKeyError(
-            f'This {kind} file holds a hybrid ViT (ResNet patch embedding), '
-            'which VisionTransformer has no place for.'
-        )
-
-
 def extract_backbone(
     checkpoint: Any,
     branch: Optional[str] = None,
@@ -296,8 +280,7 @@ def extract_backbone(
         BackboneSource: The backbone and what is known about it.
 
     Raises:
-        CheckpointKeyError: If there is no such branch, prefix or backbone,
-            or it is one that a plain ViT cannot hold.
+        CheckpointKeyError: If there is no such branch, prefix or backbone.
     """
     state, container = flat_tensors(checkpoint)
     kind = _kind(state, container, checkpoint)
@@ -311,7 +294,6 @@ def extract_backbone(
         chosen, start = _choose(_found_branches(state), branch, prefer)
     backbone = _below(state, start) if start else _bare(state)
     arch, layout = detect_layout(backbone)
-    _refuse(backbone, kind)
     meta = checkpoint.get('meta') if kind == 'mmdense' else None
     kept = {start + key for key in backbone}
     dropped = [key for key in state if key not in kept]
