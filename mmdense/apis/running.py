@@ -6,7 +6,6 @@ import os
 import os.path as osp
 import sys
 import zipfile
-from copy import deepcopy
 from typing import Any, Optional, Tuple
 
 import torch
@@ -16,8 +15,8 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..engine.optimizers import OptimWrapper
 from ..utils.checkpoint import TRUST_VARIABLE
-from ..utils.data_settings import inner_datasets
 from ..utils.errors import UserError
+from ..utils.tta import TTA_KEYS, apply_tta
 from .config_check import ConfigError, check_config
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -311,12 +310,13 @@ def use_tta(cfg: Config) -> None:
     Raises:
         ConfigError: If the config has none.
     """
-    for key in ('tta_model', 'tta_pipeline'):
+    for key in TTA_KEYS:
         if key not in cfg:
-            raise ConfigError(f'--tta needs {key} in the config.')
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    for dataset in inner_datasets(cfg.test_dataloader.dataset):
-        dataset['pipeline'] = deepcopy(cfg.tta_pipeline)
+            raise ConfigError(
+                f'--tta needs {key} in the config; configs with several '
+                'scales or flips have both, see configs/dpt/benchmarks.'
+            )
+    apply_tta(cfg)
 
 
 def set_visualization(

@@ -14,7 +14,7 @@ from typing import (
     Tuple,
 )
 
-from .config_hash import initial_weights, train_data
+from .config_hash import config_hash, initial_weights, train_data
 from .metric_names import ALIASES, convert
 from .published import PublishedRow, lines
 from .quoted import quoted_reason
@@ -130,7 +130,8 @@ def refusal(run: RunRow, config: ZooConfig) -> Optional[str]:
 
     Protocol, data and both hashes have to be those of the config, the
     training has to be known, complete and of the recipe's total batch, and
-    has to have started from the weights of the config.
+    has to have started from the weights of the config. A config that only
+    evaluates weights of others (no epochs) takes them as they are.
 
     Args:
         run (RunRow): A run of that config.
@@ -142,11 +143,17 @@ def refusal(run: RunRow, config: ZooConfig) -> Optional[str]:
     wanted = config.benchmark or {}
     for field in ('protocol', 'dataset', 'split'):
         found = getattr(run, field)
-        if found != wanted.get(field):
+        several = field == 'dataset' and isinstance(wanted.get(field), dict)
+        if not (
+            found in wanted[field] if several else found == wanted.get(field)
+        ):
             return f'other {field} ({found})'
     whole, training = config.hashes
     if run.config_hash != whole:
-        return 'config changed'
+        tta = config.tta and run.config_hash == config_hash(config.cfg)
+        return 'tested without --tta' if tta else 'config changed'
+    if config.is_evaluation:
+        return None
     total = total_images(run.training)
     if run.training_hash is None or run.finished is None or total is None:
         return 'training unknown'
@@ -232,6 +239,8 @@ def _notes(runs: Sequence[RunRow], config: ZooConfig) -> List[str]:
                 f'{where}: trained on {run.train_data}{number}, the config '
                 f'names {data}'
             )
+        if config.is_evaluation:
+            notes.append(f'{where}: weights of {_name(str(run.checkpoint))}')
         notes += [f'{where}: {name}{NOT_FINITE}' for name in run.not_finite]
     return counted(notes)
 
@@ -242,6 +251,15 @@ def counted(texts: Iterable[str]) -> List[str]:
     return [t if n == 1 else f'{t} ({n} runs)' for t, n in numbers.items()]
 
 
+def _counted(row: PublishedRow, config: ZooConfig) -> Optional[Measured]:
+    """Parameters, in millions, which need no run."""
+    count = (config.entry.get('Metadata') or {}).get('Parameters')
+    if (row.metric, row.unit) != ('params', 'M') or not count:
+        return None
+    millions = count / 1e6
+    return Measured(millions, millions, None, 0, millions - row.value, None)
+
+
 def _result(
     key: str,
     rows: Tuple[PublishedRow, ...],
@@ -250,6 +268,8 @@ def _result(
     any_protocol: bool,
 ) -> Result:
     refused, kept = [], []
+    if isinstance((config.benchmark or {}).get('dataset'), dict):
+        runs = [run for run in runs if run.dataset == rows[0].dataset]
     for run in runs:
         reason = refusal(run, config)
         if reason is not None:
@@ -257,7 +277,9 @@ def _result(
         if reason is None or any_protocol:
             kept.append(run)
     kept = _distinct(kept)
-    found = {row.metric: measure(row, kept) for row in rows}
+    found = {
+        row.metric: measure(row, kept) or _counted(row, config) for row in rows
+    }
     notes = _notes(kept, config)
     if any_protocol and refused:
         notes += [f'compared all the same: {t}' for t in counted(refused)]

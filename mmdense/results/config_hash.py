@@ -96,8 +96,15 @@ def _hooks(hooks: Any) -> list:
     return kept
 
 
-def _loaded(cfg: Mapping[str, Any]) -> Optional[str]:
-    """Weights that a training loads as a whole, not its own checkpoint."""
+def whole_weights(cfg: Mapping[str, Any]) -> Optional[str]:
+    """Weights that a training loads as a whole, not its own checkpoint.
+
+    Args:
+        cfg (Mapping[str, Any]): Config of a training.
+
+    Returns:
+        str or None: ``load_from``, unless it is a run that goes on.
+    """
     start = cfg.get('load_from')
     return None if cfg.get('resume') else start
 
@@ -133,8 +140,8 @@ def canonical(cfg: Mapping[str, Any], test: bool = True) -> Dict[str, Any]:
     loader = cfg.get('train_dataloader')
     if loader is not None and loader.get('drop_last'):
         result['drop_last'] = True
-    if not test and _loaded(cfg):
-        result['load_from'] = _plain(_loaded(cfg))
+    if not test and whole_weights(cfg):
+        result['load_from'] = _plain(whole_weights(cfg))
     return result
 
 
@@ -202,14 +209,14 @@ def read_config_text(text: Optional[str]) -> Optional[Dict[str, Any]]:
 
 
 def initial_weights(cfg: Mapping[str, Any]) -> Optional[str]:
-    """Path of the weights that a config's backbone starts from.
+    """Path of the weights that a training starts from.
 
     Args:
-        cfg (Mapping[str, Any]): A config, with ``model``.
+        cfg (Mapping[str, Any]): Config of a training, with ``model``.
 
     Returns:
         str or None: ``init_cfg.checkpoint`` of the backbone, wherever in the
-        model it is.
+        model it is; without it ``load_from``, of the whole model.
     """
     stack = [cfg.get('model')]
     while stack:
@@ -222,7 +229,7 @@ def initial_weights(cfg: Mapping[str, Any]) -> Optional[str]:
             if isinstance(start, Mapping) and start.get('checkpoint'):
                 return str(start['checkpoint'])
         stack += list(node.values())
-    return None
+    return whole_weights(cfg)
 
 
 def config_place(filename: Optional[str]) -> Optional[str]:

@@ -19,6 +19,19 @@ _DEPTH = {
     'd2': ('delta2', 'fraction', 1.0),
     'd3': ('delta3', 'fraction', 1.0),
     'silog': ('SILog', '100*ln', 1.0),
+    # share of pixels with a ratio > 1.25, of aligned relative depth
+    'd1_error': ('delta1_error', PERCENT, 1.0),
+    'whdr': ('WHDR', PERCENT, 1.0),
+    'abs_rel_dev_after_affine_alignment': (
+        'abs_rel_dev_after_affine_alignment',
+        'ratio',
+        1.0,
+    ),
+}
+# of a benchmark of the model itself
+_STATISTICS = {
+    'latency': ('latency', 'ms', 1.0),
+    'params': ('params', 'M', 1.0),
 }
 _DETECTION_KINDS = {'bbox': 'bbox', 'segm': 'mask'}
 # of mmdet's VOCMetric (boxes) and CityScapesMetric (masks)
@@ -34,6 +47,7 @@ _SHORT_DETECTION = {
 PRIMARY = (
     *('mIoU', 'bbox_AP', 'mask_AP', 'bbox_AP50', 'J_and_F_mean'),
     *('AbsRel', 'RMSE', 'delta1'),
+    *('abs_rel_dev_after_affine_alignment', 'WHDR', 'delta1_error'),
 )
 # name in a table -> name here
 ALIASES = {'pixAcc': 'aAcc'}
@@ -78,7 +92,7 @@ def table_name(raw: str) -> Optional[Tuple[str, str, float]]:
         return f'{kind}_AP{match[2] or ""}', POINTS, 100.0
     if last in _MMSEG:
         return _MMSEG[last]
-    return _DEPTH.get(last)
+    return _DEPTH.get(last) or _STATISTICS.get(last)
 
 
 def finite(value: Any) -> Optional[float]:
@@ -123,6 +137,28 @@ def name_metrics(raw: Mapping[str, Any]) -> NamedMetrics:
         named.values[name] = scaled
         named.units[name] = unit
     return named
+
+
+def metrics_of_sets(
+    raw: Mapping[str, Any], sets: Mapping[str, str]
+) -> Dict[str, Dict[str, Any]]:
+    """Metrics of each data set of a test that scores several.
+
+    Args:
+        raw (Mapping[str, Any]): Raw name to number.
+        sets (Mapping[str, str]): Data set to the word of raw names that
+            stands for it: ``{'NYU Depth V2': 'nyu'}`` for ``'nyu/d1'`` and
+            ``'zero_shot/nyu/d1'``.
+
+    Returns:
+        Dict[str, Dict[str, Any]]: Data set to its metrics under their raw
+        names; without sets that have none.
+    """
+    found = {
+        name: {k: v for k, v in raw.items() if f'/{word}/' in f'/{k}'}
+        for name, word in sets.items()
+    }
+    return {name: metrics for name, metrics in found.items() if metrics}
 
 
 def primary(values: Mapping[str, Any]) -> Optional[str]:

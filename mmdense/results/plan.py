@@ -8,7 +8,7 @@ from typing import Any, List, NamedTuple, Optional
 from mmengine.config import Config
 
 from ..utils.errors import UserValueError
-from .config_hash import initial_weights
+from .config_hash import initial_weights, whole_weights
 from .cost import ASSUMPTION, SPREAD, training_cost
 from .published import find_key, lines
 from .quoted import quoted_reason
@@ -19,6 +19,8 @@ _GPUS = re.compile(r'_(\d+)xb\d+')
 _NODE = 8
 _WORK = 'work_dirs'
 _EXPORT = 'tools/model_converters/export_backbone.py'
+_CONVERT = 'tools/model_converters/convert_dpt.py'
+_CHECKPOINTS = 'checkpoints'
 # folder of the configs and tools in an installed package
 _INSTALLED = '.mim'
 
@@ -46,7 +48,8 @@ class Plan(NamedTuple):
     Attributes:
         title (str): Line and config.
         steps (List[Step]): In order.
-        short (str): One command for all after the pre-training.
+        short (str): One command for all after the pre-training; empty
+            where there is none.
         problem (str, optional): What is missing for it.
     """
 
@@ -97,12 +100,14 @@ def _train(zoo: Zoo, place: str) -> str:
     )
 
 
-def _test(zoo: Zoo, place: str, checkpoint: str) -> str:
-    gpus, config = gpus_of(place), _path(zoo, place)
+def _test(zoo: Zoo, config: ZooConfig, checkpoint: str) -> str:
+    gpus, path = gpus_of(config.place), _path(zoo, config.place)
+    tta = ' --tta' if config.tta else ''
     if gpus == 1:
-        return f'python {_path(zoo, "tools/test.py")} {config} {checkpoint}'
+        tool = _path(zoo, 'tools/test.py')
+        return f'python {tool} {path} {checkpoint}{tta}'
     script = _path(zoo, 'tools/dist_test.sh')
-    return f'bash {script} {config} {checkpoint} {min(gpus, _NODE)}'
+    return f'bash {script} {path} {checkpoint} {min(gpus, _NODE)}{tta}'
 
 
 def _training_step(
@@ -138,18 +143,21 @@ def _data_of(zoo: Zoo, name: str) -> str:
     return str((config.entry.get('Metadata') or {}).get('Training Data', ''))
 
 
-def _own_start(zoo: Zoo, stem: str, target: str) -> List[Step]:
+def _own_start(zoo: Zoo, stem: str, target: str, whole: bool) -> List[Step]:
     path = zoo.files[stem]
     place = path.relative_to(zoo.root).as_posix()
     cfg = Config.fromfile(str(path))
     checkpoint = last_checkpoint(cfg, place)
-    return [
-        _training_step(zoo, 'Pre-train', cfg, place, _data_of(zoo, stem)),
-        Step(
-            'Export the backbone',
-            f'python {_path(zoo, _EXPORT)} {checkpoint} {target}',
-        ),
-    ]
+    steps = []
+    # a pre-training may have weights to start from itself
+    if stem in zoo.configs and cfg.get('benchmark') is not None:
+        steps += _start_steps(zoo, zoo.configs[stem])
+    train = _training_step(zoo, 'Pre-train', cfg, place, _data_of(zoo, stem))
+    steps.append(train)
+    if not whole:
+        export = f'python {_path(zoo, _EXPORT)} {checkpoint} {target}'
+        steps.append(Step('Export the backbone', export))
+    return steps
 
 
 def _public_start(zoo: Zoo, key: str, target: str) -> List[Step]:
@@ -168,13 +176,48 @@ def _public_start(zoo: Zoo, key: str, target: str) -> List[Step]:
     return [Step('Fetch the public weights', command, None, notes)]
 
 
-def _start_steps(zoo: Zoo, start: Start, target: str) -> List[Step]:
+def _public_file(zoo: Zoo, key: str) -> str:
+    return f'{_CHECKPOINTS}/{zoo.public_weights[key]["File"]}'
+
+
+def _start_steps(zoo: Zoo, config: ZooConfig) -> List[Step]:
+    """What makes or fetches the starting weights of a config."""
+    start = zoo.start(config)
     if start.problem is not None:
         return []
+    target = initial_weights(config.cfg)
     if start.config is not None:
-        return _own_start(zoo, start.config, target)
+        target = target or f'{_WORK}/exports/backbone.pth'
+        whole = whole_weights(config.cfg) is not None
+        return _own_start(zoo, start.config, target, whole)
     assert start.weights is not None
+    target = target or _public_file(zoo, start.weights)
     return _public_start(zoo, start.weights, target)
+
+
+def _evaluation_steps(zoo: Zoo, config: ZooConfig, start: Start) -> List[Step]:
+    """A test of released weights: fetch, convert, test."""
+    if start.weights is None or start.problem is not None:
+        return []
+    steps = _start_steps(zoo, config)
+    checkpoint = f'{_work_dir(config.place)}/converted.pth'
+    tool, file = _path(zoo, _CONVERT), _public_file(zoo, start.weights)
+    convert = f'python {tool} {file} {checkpoint}'
+    steps.append(Step('Convert the weights', convert))
+    steps.append(Step('Test', _test(zoo, config, checkpoint)))
+    return steps
+
+
+def _short(zoo: Zoo, config: ZooConfig, start: Start) -> str:
+    """The command of ``run.py`` for a config."""
+    gpus = gpus_of(config.place)
+    run = _path(zoo, 'tools/benchmarks/run.py')
+    short = f'python {run} {_path(zoo, config.place)}'
+    if gpus > 1:
+        short += f' --launcher pytorch --gpus {min(gpus, _NODE)}'
+    if start.weights is not None and start.problem is None:
+        short += ' --download'
+    return short
 
 
 def make_plan(zoo: Zoo, config: ZooConfig, row: str = '') -> Plan:
@@ -190,22 +233,23 @@ def make_plan(zoo: Zoo, config: ZooConfig, row: str = '') -> Plan:
     """
     start = zoo.start(config)
     cfg, place = config.cfg, config.place
-    target = initial_weights(cfg) or f'{_WORK}/exports/backbone.pth'
-    steps = _start_steps(zoo, start, target)
-    if start.config != config.name:
+    title = f'{row}: {config.name}' if row else config.name
+    if config.is_evaluation:
+        steps = _evaluation_steps(zoo, config, start)
+        short = _short(zoo, config, start) if steps else ''
+        return Plan(title, steps, short, start.problem)
+    if start.config == config.name:
+        target = f'{_WORK}/exports/backbone.pth'
+        steps = _own_start(zoo, config.name, target, whole=False)
+    else:
+        steps = _start_steps(zoo, config)
         data = _data_of(zoo, config.name)
-        steps.append(_training_step(zoo, 'Fine-tune', cfg, place, data))
+        title_of = 'Fine-tune' if config.is_fine_tuning else 'Pre-train'
+        steps.append(_training_step(zoo, title_of, cfg, place, data))
     if cfg.get('test_dataloader') is not None:
         checkpoint = last_checkpoint(cfg, place)
-        steps.append(Step('Test', _test(zoo, place, checkpoint)))
-    gpus = gpus_of(place)
-    run = _path(zoo, 'tools/benchmarks/run.py')
-    short = f'python {run} {_path(zoo, place)}'
-    if gpus > 1:
-        short += f' --launcher pytorch --gpus {min(gpus, _NODE)}'
-    if start.weights is not None and start.problem is None:
-        short += ' --download'
-    title = f'{row}: {config.name}' if row else config.name
+        steps.append(Step('Test', _test(zoo, config, checkpoint)))
+    short = _short(zoo, config, start)
     return Plan(title, steps, short, start.problem)
 
 
@@ -263,7 +307,7 @@ def plan_text(plan: Plan) -> str:
         rows += [f'#    {note}' for note in step.notes]
         if step.command:
             rows.append(step.command)
-    if len(plan.steps) > 2:
+    if len(plan.steps) > 2 and plan.short:
         rows += [
             '',
             '# or, in place of all that follows the pre-training or download:',

@@ -42,7 +42,7 @@ class RunRow(NamedTuple):
         initial_weights_hash (str, optional): SHA-256, if the file was there.
         pretraining (dict, optional): ``benchmark.pretraining`` of the
             training, of the test where the training's is not known.
-        dataset (str, optional): ``benchmark.dataset``.
+        dataset (str, optional): ``benchmark.dataset``, or one of several.
         split (str, optional): ``benchmark.split``.
         protocol (str, optional): ``benchmark.protocol``.
         metric (str, optional): The metric that stands for the run.
@@ -62,7 +62,8 @@ class RunRow(NamedTuple):
         seed (int, optional): Of the training.
         steps (int, optional): Optimiser steps behind the checkpoint.
         finished (bool, optional): Whether the training had come to its end.
-        samples (int, optional): Samples of the test.
+        samples (int, optional): Samples of the test, None where it is of
+            several data sets.
         log (str, optional): Log file, from the work dir on.
         time (str): UTC, ISO 8601.
         versions (Dict[str, str]): Of the packages.

@@ -10,7 +10,10 @@ _USUAL_ASPECT = 4 / 3
 # words in the name of the training data -> training images
 TRAIN_IMAGES = (
     ('imagenet-1k', 1281167),
+    ('nyu depth v2, bts list', 24231),
     ('nyu', 47584),
+    ('kitti', 23158),
+    ('pascal context', 4998),
     ('ade20k', 20210),
     ('stuff', 118287),
     ('images only', 118287),

@@ -1,6 +1,7 @@
 """Which config reproduces which published rows, and what it starts from."""
 
 import difflib
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
@@ -9,6 +10,7 @@ import yaml
 from mmengine.config import Config
 
 from ..utils.errors import UserValueError
+from ..utils.tta import apply_tta
 from ..utils.zoo_root import zoo_root
 from .config_hash import config_hash
 from .published import (
@@ -23,6 +25,10 @@ from .quoted import quoted_reason
 PUBLIC_WEIGHTS = 'configs/public_weights.yml'
 # a folder of fine-tuning configs
 _BENCHMARKS = 'benchmarks'
+# begins the problem of a config whose pre-training has no config yet
+WAITS_FOR = 'no pre-training config '
+# in the names of configs that start from other weights
+_STARTS = '-pre_'
 
 
 def public_weights(root: Union[str, Path, None] = None) -> Dict[str, Any]:
@@ -98,8 +104,25 @@ class ZooConfig:
 
     @cached_property
     def hashes(self) -> Tuple[str, str]:
-        """Tuple[str, str]: Hash of the config and of its training part."""
-        return config_hash(self.cfg), config_hash(self.cfg, test=False)
+        """Tuple[str, str]: Hash of the config and of its training part.
+
+        With ``benchmark.tta`` the first is that of a test with ``--tta``.
+        """
+        tested = self.cfg
+        if self.tta:
+            tested = deepcopy(tested)
+            apply_tta(tested)
+        return config_hash(tested), config_hash(self.cfg, test=False)
+
+    @property
+    def tta(self) -> bool:
+        """bool: Whether its rows are those of test-time augmentation."""
+        return bool((self.benchmark or {}).get('tta'))
+
+    @property
+    def is_evaluation(self) -> bool:
+        """bool: Whether it trains nothing: ``max_epochs`` is 0."""
+        return (self.cfg.get('train_cfg') or {}).get('max_epochs') == 0
 
     @property
     def is_fine_tuning(self) -> bool:
@@ -223,9 +246,9 @@ class Zoo:
         source = benchmark.get('pretraining') or {}
         stem, weights = source.get('config'), source.get('weights')
         if stem:
-            missing = stem not in self.files
-            problem = f'no pre-training config {stem}' if missing else None
-            return Start(config=stem, problem=problem)
+            if stem not in self.files:
+                return Start(config=stem, problem=f'{WAITS_FOR}{stem}')
+            return Start(config=stem, problem=self._problem_of(stem))
         if weights:
             missing = weights not in self.public_weights
             problem = f'{weights} is not in {PUBLIC_WEIGHTS}'
@@ -234,6 +257,12 @@ class Zoo:
             problem=f'{config.name}: benchmark.pretraining names neither '
             'config nor weights'
         )
+
+    def _problem_of(self, stem: str) -> Optional[str]:
+        """What stops a pre-training that has a start of its own."""
+        if _STARTS not in stem or stem not in self.configs:
+            return None
+        return self.start(self.configs[stem]).problem
 
     def problems(self, key: str) -> List[str]:
         """Why a published line cannot be reproduced; empty if it can.

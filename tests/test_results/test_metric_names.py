@@ -7,6 +7,7 @@ import pytest
 from mmdense.results.metric_names import (
     convert,
     finite,
+    metrics_of_sets,
     name_metrics,
     primary,
     table_name,
@@ -113,3 +114,45 @@ def test_finite__single_precision_keeps_its_digits():
     assert finite(np.float64(1 / 3)) == 1 / 3
     assert finite(np.float32('nan')) is None
     assert finite(np.float32('-inf')) is None
+
+
+def test_names__of_relative_depth():
+    found = name_metrics(
+        {
+            'zero_shot_kitti/d1_error': 11.56,
+            'zero_shot_kitti/d1': 0.8844,
+            'whdr/whdr': 10.82,
+        }
+    )
+    assert found.values == {
+        'delta1_error': 11.56,
+        'delta1': 0.8844,
+        'WHDR': 10.82,
+    }
+    assert found.units['WHDR'] == found.units['delta1_error'] == '%'
+
+
+def test_sets__prefix_or_middle_of_a_name_and_no_part_of_a_word():
+    raw = {
+        'affine/mean/x': 1,
+        'affine/nyu/x': 2,
+        'affine/nyu_test/x': 3,
+        'whdr/whdr': 4,
+        'whdr/pairs': 5,
+        'other': 6,
+    }
+    words = {'mean of three': 'mean', 'NYU': 'nyu', 'DIW': 'whdr', 'T': 'tum'}
+    assert metrics_of_sets(raw, words) == {
+        'mean of three': {'affine/mean/x': 1},
+        'NYU': {'affine/nyu/x': 2},
+        'DIW': {'whdr/whdr': 4, 'whdr/pairs': 5},
+    }
+
+
+@pytest.mark.parametrize('metric', ['WHDR', 'delta1_error', 'params'])
+def test_names__of_dpt_tables_have_the_units_of_the_tables(metric):
+    words = {'delta1_error': 'd1_error'}
+    found = table_name(f'x/{words.get(metric, metric.lower())}')
+    units = {row.unit for row in published_rows('DPT', metric=metric)}
+    assert found[0] == metric
+    assert units == {found[1]}

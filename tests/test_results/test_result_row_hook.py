@@ -235,6 +235,30 @@ def test_row__that_cannot_be_written_is_a_warning(trained, tmp_path):
     assert 'FileExistsError' in text or 'NotADirectoryError' in text
 
 
+def test_rows__one_for_each_data_set(trained):
+    sets = {'Toys': 'toys', 'mean of two': 'mean', 'Absent': 'absent'}
+    metrics = {
+        'p/toys/d1_error': 8.0,
+        'p/toys/abs_rel': 0.1,
+        'p/mean/d1_error': 9.0,
+    }
+    trained.benchmark.dataset = sets
+    runner = test(trained)
+    hook = next(h for h in runner.hooks if type(h).__name__ == 'ResultRowHook')
+    for row in read_rows(trained.work_dir):
+        raise AssertionError(f'{row.file}: mIoU is of none of the sets')
+    hook.after_test_epoch(runner, metrics)
+    rows = {row.dataset: row for row in read_rows(trained.work_dir)}
+    assert list(rows) == ['mean of two', 'Toys']
+    assert rows['Toys'].metrics == {'delta1_error': 8.0, 'AbsRel': 0.1}
+    assert (rows['Toys'].metric, rows['Toys'].value) == ('AbsRel', 0.1)
+    assert rows['mean of two'].metrics == {'delta1_error': 9.0}
+    assert rows['Toys'].file.endswith('_toys.json')
+    assert rows['Toys'].samples is None
+    assert rows['Toys'].config_hash == rows['mean of two'].config_hash
+    assert rows['Toys'].finished is True
+
+
 @pytest.mark.dist
 def test_row__is_written_by_one_process(tmp_path):
     code = (
@@ -243,8 +267,8 @@ def test_row__is_written_by_one_process(tmp_path):
         'from mmdense.engine.hooks import ResultRowHook\n'
         'class R: work_dir = os.environ["ROW_DIR"]\n'
         'hook = ResultRowHook()\n'
-        'hook.row = lambda *a: __import__("mmdense.results.rows", '
-        'fromlist=["x"]).RunRow(config="x")\n'
+        'hook.rows = lambda *a: [__import__("mmdense.results.rows", '
+        'fromlist=["x"]).RunRow(config="x")]\n'
         'R.timestamp = "t"\n'
         'R.logger = types.SimpleNamespace(info=print, warning=print)\n'
         'hook.after_test_epoch(R, {"mIoU": 1.0})\n'

@@ -57,9 +57,42 @@ def test_missing__pretraining_that_is_not_there_is_counted_by_itself():
     )
 
 
-def test_missing__ablations_are_listed_by_table():
+def test_missing__waiting_rows_stand_behind_those_without_a_config():
+    tool = load_tool()
+    keys = [k for k in tool.lines() if k.startswith('selfpatch/table-1/')]
+    others = [k for k in tool.lines() if k.startswith('dpt/table-8/')]
+    found = {
+        keys[0]: ['no pre-training config later_a'],
+        keys[1]: ['no config'],
+        others[0]: ['no pre-training config later_b'],
+        others[1]: ['x is not in configs/public_weights.yml'],
+    }
+    assert tool.missing_text(found, 9, 'all').splitlines() == [
+        'SelfPatch:Table 1',
+        f'  {keys[1]}',
+        '',
+        'DPT:Table 8',
+        f'  {others[1]}  [x is not in configs/public_weights.yml]',
+        '',
+        'With a config that waits for one of a pre-training:',
+        '',
+        'SelfPatch:Table 1',
+        f'  {keys[0]}  [waits for later_a]',
+        '',
+        'DPT:Table 8',
+        f'  {others[0]}  [waits for later_b]',
+        '',
+        'all: 5 of 9 rows have a config, 3 have one whose pre-training is '
+        'missing, 1 have none.',
+    ]
+
+
+def test_missing__dpt_has_none():
     text = table('--missing', '--paper', 'DPT').stdout
-    assert '\nDPT:Table 8\n  dpt/table-8/' in text
+    assert text.endswith(
+        'rows have a config, 0 have one whose pre-training is missing, '
+        '0 have none.\n'
+    )
 
 
 def test_table__made_up_runs(tmp_path):

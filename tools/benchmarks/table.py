@@ -30,7 +30,7 @@ from mmdense.results.published import (
 )
 from mmdense.results.render import FORMATS, render
 from mmdense.results.rows import RowWarning, read_rows
-from mmdense.results.zoo import Zoo
+from mmdense.results.zoo import WAITS_FOR, Zoo
 from mmdense.utils.errors import UserValueError
 
 SUFFIXES = {'.csv': 'csv', '.html': 'html', '.htm': 'html'}
@@ -113,8 +113,20 @@ def check_out(out: str) -> None:
             )
 
 
+def _by_table(found: Dict[str, str]) -> List[str]:
+    """Lines for keys with a remark, below the titles of their tables."""
+    rows, table = [], ''
+    for key, remark in found.items():
+        here = lines()[key][0].source_table
+        if here != table:
+            rows += ['', here]
+            table = here
+        rows.append(f'  {key}  [{remark}]' if remark else f'  {key}')
+    return rows
+
+
 def missing_text(found: Dict[str, List[str]], total: int, whose: str) -> str:
-    """List of rows without a config, grouped by table.
+    """List of rows that cannot be measured, grouped by table.
 
     Args:
         found (Dict[str, List[str]]): Of :meth:`Zoo.missing`.
@@ -122,22 +134,27 @@ def missing_text(found: Dict[str, List[str]], total: int, whose: str) -> str:
         whose (str): Whose rows they are.
 
     Returns:
-        str: Several lines; counts at the end.
+        str: Several lines: rows without a config, those whose config waits
+        for a pre-training config of ours, counts.
     """
-    rows, quoted, none, table = [], 0, 0, ''
-    for key, problems in found.items():
-        here = lines()[key][0].source_table
-        if here != table:
-            rows += ['', here]
-            table = here
-        quoted += problems[0].startswith('quoted: ')
-        none += problems == ['no config']
-        why = '' if problems == ['no config'] else f'  [{problems[0]}]'
-        rows.append(f'  {key}{why}')
-    count = len(found) - quoted - none
+    none = {k: '' for k, v in found.items() if v == ['no config']}
+    waiting = {
+        key: f'waits for {problems[0][len(WAITS_FOR) :]}'
+        for key, problems in found.items()
+        if problems[0].startswith(WAITS_FOR)
+    }
+    others = {k: v[0] for k, v in found.items() if k not in waiting}
+    first = {k: '' if k in none else v for k, v in others.items()}
+    quoted = sum(text.startswith('quoted: ') for text in others.values())
+    rows = _by_table(first)
+    if waiting:
+        title = 'With a config that waits for one of a pre-training:'
+        rows += ['', title, *_by_table(waiting)]
+    count = len(found) - quoted - len(none)
     text = (
         f'{whose}: {total - len(found)} of {total} rows have a config, '
-        f'{count} have one whose pre-training is missing, {none} have none'
+        f'{count} have one whose pre-training is missing, {len(none)} have '
+        'none'
     )
     if quoted:
         text += f', {quoted} are quoted and have none on purpose'

@@ -3,7 +3,7 @@
 import datetime
 import os
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 import torch
 from mmengine.hooks import Hook
@@ -16,7 +16,12 @@ from mmdense.results.config_hash import (
     read_config_text,
     train_data,
 )
-from mmdense.results.metric_names import name_metrics, primary
+from mmdense.results.metric_names import (
+    metrics_of_sets,
+    name_metrics,
+    primary,
+)
+from mmdense.results.published import slug
 from mmdense.results.rows import RunRow, file_hash, write_row
 from mmdense.utils.dist import process_info
 from mmdense.utils.versions import version_of
@@ -62,14 +67,31 @@ def training_facts(checkpoint: Dict[str, Any]) -> Dict[str, Any]:
     return facts
 
 
+def _numbers(metrics: Mapping[str, Any]) -> Dict[str, Any]:
+    """Fields of :class:`RunRow` for the result of an evaluator."""
+    named = name_metrics(metrics)
+    metric = primary(named.values)
+    return dict(
+        metric=metric,
+        value=None if metric is None else named.values[metric],
+        metrics=named.values,
+        units=named.units,
+        raw_metrics=named.raw,
+        not_finite=named.not_finite,
+    )
+
+
 @HOOKS.register_module()
 class ResultRowHook(Hook):
     """Write a row of results after a test.
 
     ``<work_dir>/results/<config>_<timestamp>.json``, fields as in
-    :class:`mmdense.results.rows.RunRow`. A row that cannot be written is a
-    warning: the test has its result in the log. ``tools/test.py`` adds this
-    hook.
+    :class:`mmdense.results.rows.RunRow`. Where ``benchmark.dataset`` is a
+    dict of several data sets, name in the tables to word in the metrics
+    (``{'NYU Depth V2': 'nyu'}`` for ``'nyu/d1'``), each gets a row of its
+    own, ``<config>_<timestamp>_<data set>.json``. A row that cannot be
+    written is a warning: the test has its result in the log.
+    ``tools/test.py`` adds this hook.
 
     Args:
         folder (str): Below the work dir. Defaults to ``'results'``.
@@ -93,10 +115,15 @@ class ResultRowHook(Hook):
         """Write the row, on the first process alone."""
         if process_info()[0] != 0 or not metrics:
             return
+        folder = Path(runner.work_dir, self.folder)
         try:
-            row = self.row(runner, metrics)
-            name = f'{row.config or "test"}_{runner.timestamp}'
-            path = write_row(Path(runner.work_dir, self.folder), row, name)
+            paths = []
+            rows = self.rows(runner, metrics)
+            for row in rows:
+                name = f'{row.config or "test"}_{runner.timestamp}'
+                if len(rows) > 1:
+                    name += f'_{slug(row.dataset or "")}'
+                paths.append(write_row(folder, row, name))
         # nothing here may cost the user a finished test
         except Exception as error:
             runner.logger.warning(
@@ -105,10 +132,47 @@ class ResultRowHook(Hook):
                 'metrics are in the log.'
             )
             return
-        runner.logger.info(f'Row of results: {path}')
+        for path in paths:
+            runner.logger.info(f'Row of results: {path}')
+
+    @staticmethod
+    def _benchmark(runner: Any) -> Dict[str, Any]:
+        benchmark = runner.cfg.get('benchmark') or {}
+        if hasattr(benchmark, 'to_dict'):
+            benchmark = benchmark.to_dict()
+        return dict(benchmark)
+
+    def rows(self, runner: Any, metrics: Dict[str, float]) -> List[RunRow]:
+        """Rows of a test: one, or one a data set.
+
+        Args:
+            runner (Runner): After the test.
+            metrics (Dict[str, float]): Of the evaluator.
+
+        Returns:
+            List[RunRow]: Complete. Data sets that the test had no images
+            of have none.
+
+        Raises:
+            ValueError: If the metrics are of none of the data sets.
+        """
+        sets = self._benchmark(runner).get('dataset')
+        if not isinstance(sets, dict):
+            return [self.row(runner, metrics)]
+        found = metrics_of_sets(metrics, sets)
+        if not found:
+            raise ValueError(
+                f'none of the metrics {list(metrics)} is of a set of '
+                f'benchmark.dataset, {sets}'
+            )
+        whole = self.row(runner, metrics)
+        return [
+            whole._replace(dataset=name, samples=None, **_numbers(values))
+            for name, values in found.items()
+        ]
 
     def row(self, runner: Any, metrics: Dict[str, float]) -> RunRow:
-        """Row of a test.
+        """Row of a test of one data set.
 
         Args:
             runner (Runner): After the test.
@@ -118,16 +182,16 @@ class ResultRowHook(Hook):
             RunRow: Complete.
         """
         cfg, facts = runner.cfg, dict(self._facts)
-        benchmark = cfg.get('benchmark') or {}
-        if hasattr(benchmark, 'to_dict'):
-            benchmark = benchmark.to_dict()
+        benchmark = self._benchmark(runner)
         place = config_place(cfg.filename)
-        named = name_metrics(metrics)
-        metric = primary(named.values)
-        # a training that says it started from nothing is taken at its word
-        start = facts.setdefault('initial_weights', initial_weights(cfg))
+        # a training that says it started from nothing is taken at its word;
+        # load_from is what is tested
+        start = facts.setdefault(
+            'initial_weights', initial_weights({'model': cfg.get('model')})
+        )
         facts.setdefault('pretraining', benchmark.get('pretraining'))
         checkpoint = runner._load_from
+        sets = benchmark.get('dataset')
         cuda = torch.cuda.is_available()
         log = Path(runner.log_dir) / f'{runner.timestamp}.log'
         return RunRow(
@@ -137,15 +201,9 @@ class ResultRowHook(Hook):
             checkpoint=checkpoint,
             weights_hash=file_hash(checkpoint),
             initial_weights_hash=file_hash(start),
-            dataset=benchmark.get('dataset'),
+            dataset=None if isinstance(sets, dict) else sets,
             split=benchmark.get('split'),
             protocol=benchmark.get('protocol'),
-            metric=metric,
-            value=None if metric is None else named.values[metric],
-            metrics=named.values,
-            units=named.units,
-            raw_metrics=named.raw,
-            not_finite=named.not_finite,
             hardware=dict(
                 device=torch.cuda.get_device_name() if cuda else 'CPU',
                 count=process_info()[1],
@@ -161,5 +219,6 @@ class ResultRowHook(Hook):
                 'mmdense': version_of('mmdense'),
                 **{name: version_of(name) for name in _PACKAGES},
             },
+            **_numbers(metrics),
             **facts,
         )

@@ -7,7 +7,7 @@ from typing import List, NamedTuple, Optional, Tuple
 
 _WORD = r'[a-z0-9]+(?:-[a-z0-9]+)*'
 _BATCH = r'(?P<gpus>\d+)xb(?P<batch>\d+)(?P<amp>-amp)?'
-_LENGTH = r'(?P<length>\d+)(?P<unit>[ek])'
+_LENGTH = r'(?P<length>\d+(?:\.\d+)?)(?P<unit>[ek])'
 _GRAMMARS = {
     'pre-training': (
         rf'(?P<method>{_WORD})_(?P<backbone>{_WORD})_{_BATCH}-'
@@ -89,7 +89,7 @@ def parse_name(path: Path) -> ConfigName:
         batch=int(part['batch']),
         amp=part['amp'] is not None,
         schedule=part.get('schedule'),
-        length=int(part['length']) * (1 if epochs else 1000),
+        length=round(float(part['length']) * (1 if epochs else 1000)),
         unit='epochs' if epochs else 'iterations',
         data=part['data'],
         size=(int(side), int(part.get('width') or side)) if side else None,
@@ -105,7 +105,7 @@ def split_origin(origin: str) -> Tuple[str, Optional[str]]:
     Returns:
         Tuple[str, str or None]: Word and length, ``('dino', '300e')``.
     """
-    match = re.fullmatch(r'(.+?)(?:-(\d+[ek]))?', origin)
+    match = re.fullmatch(r'(.+?)(?:-([\d.]+[ek]))?', origin)
     assert match is not None
     return match[1], match[2]
 

@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from ...registry import MODELS
 from .grammar import ConfigName
+from .heads import built, head_problems, plain
 
 # width, layers, heads
 _VITS = {
@@ -22,8 +23,22 @@ _SWINS = {
     'base': (128, (2, 2, 18, 2)),
     'large': (192, (2, 2, 18, 2)),
 }
-_RESNETS = {'resnet18': 18, 'resnet50': 50, 'resnet101': 101}
-_HEADS = {'linear': 'fcn', 'upernet': 'uper', 'semantic-fpn': 'fpn'}
+# class, and what its config says
+_RESNETS: Dict[str, Tuple[str, Dict[str, int]]] = {
+    'resnet18': ('ResNet', dict(depth=18)),
+    'resnet50': ('ResNet', dict(depth=50)),
+    'resnet101': ('ResNet', dict(depth=101)),
+    'resnext101-32x8d': (
+        'ResNeXt',
+        dict(depth=101, groups=32, width_per_group=8),
+    ),
+}
+# start of a name -> what takes its place, and the class that it builds
+_ALIASES = {
+    'vit-hybrid-': ('vit-base-', 'HybridVisionTransformer'),
+    'deit-base-distilled-': ('vit-base-', 'DistilledVisionTransformer'),
+    'deit-base-': ('vit-base-', 'VisionTransformer'),
+}
 # switch in the name -> facts that it changes; the switches of SelfPatch
 SWITCHES: Dict[str, Callable[[str], Dict[str, Any]]] = {
     r'n(\d+|all)': lambda n: {'window': int(n) if n.isdigit() else n},
@@ -50,7 +65,22 @@ def _swin_facts(backbone: Dict[str, Any]) -> Tuple[Any, ...]:
     return arch['embed_dims'], tuple(arch['depths'])
 
 
+def _resnet_problems(name: str, backbone: Dict[str, Any]) -> List[str]:
+    kind, wanted = _RESNETS[name]
+    said = {'type': kind, **wanted}
+    found = {key: backbone.get(key) for key in wanted}
+    found['type'] = backbone['type'].rsplit('.', 1)[-1]
+    return [] if found == said else [f'{name} should be {said}, is {found}']
+
+
 def _backbone_problems(name: str, backbone: Dict[str, Any]) -> List[str]:
+    if name in _RESNETS:
+        return _resnet_problems(name, backbone)
+    for start, (usual, kind) in _ALIASES.items():
+        if name.startswith(start):
+            if not backbone['type'].endswith(f'.{kind}'):
+                return [f'{name} is a {backbone["type"]}, not a {kind}']
+            name = name.replace(start, usual)
     family, _, rest = name.partition('-')
     arch, _, suffix = rest.partition('-')
     tables: Dict[str, Tuple[Dict[str, Any], Any, str, str, int]] = {
@@ -58,11 +88,6 @@ def _backbone_problems(name: str, backbone: Dict[str, Any]) -> List[str]:
         'swin': (_SWINS, _swin_facts, 'w', 'window_size', 7),
     }
     if family not in tables:
-        if family in _RESNETS and not rest:
-            same = backbone.get('depth') == _RESNETS[family]
-            return (
-                [] if same else [f'{name} has depth {backbone.get("depth")}']
-            )
         return [f'{name}: teach this family to testing/config_names/']
     table, facts, letter, key, default = tables[family]
     wanted, found = table.get(arch), facts(backbone)
@@ -75,14 +100,6 @@ def _backbone_problems(name: str, backbone: Dict[str, Any]) -> List[str]:
     if suffix != f'{letter}{backbone.get(key, default)}':
         problems.append(f'{name} has {key}={backbone.get(key, default)}')
     return problems
-
-
-def _plain(text: str) -> str:
-    return re.sub('[^a-z0-9]', '', text.lower())
-
-
-def _built(part: Dict[str, Any]) -> str:
-    return _plain(part.get('type', '').rsplit('.', 1)[-1])
 
 
 def method_of(model: Dict[str, Any]) -> Dict[str, Any]:
@@ -98,30 +115,6 @@ def method_of(model: Dict[str, Any]) -> Dict[str, Any]:
     return model.get('method', model)
 
 
-def _necks(model: Dict[str, Any]) -> List[str]:
-    neck = model.get('neck') or []
-    return [_built(n) for n in (neck if isinstance(neck, list) else [neck])]
-
-
-def _head_problems(name: str, model: Dict[str, Any]) -> List[str]:
-    """Compare a head's name with the heads of a segmentor or detector."""
-    word, _, form = name.partition('-pyramid')
-    if 'roi_head' in model:
-        built = _built(model)
-        masks = 'mask_head' in model['roi_head']
-        found = built.replace('rcnn', 'maskrcnn') if masks else built
-        found = found.replace('maskmask', 'mask')
-    else:
-        found = _built(model.get('decode_head') or {})
-    problems = []
-    if not found.startswith(_HEADS.get(word, _plain(word))):
-        problems.append(f'{name} builds {found}')
-    pyramid = 'feature2pyramid' in _necks(model)
-    if word == 'semantic-fpn' and pyramid != ('-pyramid' in name):
-        problems.append(f'{name} has the necks {_necks(model)}')
-    return problems + ([f'{name}: what is {form}?'] if form else [])
-
-
 def part_problems(name: ConfigName, model: Dict[str, Any]) -> List[str]:
     """Compare backbone, method or head with what is built.
 
@@ -134,12 +127,12 @@ def part_problems(name: ConfigName, model: Dict[str, Any]) -> List[str]:
     """
     problems = _backbone_problems(name.backbone, method_of(model)['backbone'])
     if name.kind == 'fine-tuning':
-        return problems + _head_problems(name.method, model)
+        return problems + head_problems(name.method, model)
     if 'method' in model:
         return problems + _wrapped_problems(name.method, model)
-    built = _built(model)
-    if _plain(name.method) != built:
-        problems.append(f'{name.method} builds {built}')
+    found = built(model)
+    if plain(name.method) != found:
+        problems.append(f'{name.method} builds {found}')
     return problems
 
 
@@ -148,9 +141,9 @@ def _wrapped_problems(name: str, model: Dict[str, Any]) -> List[str]:
     own, _, rest = name.partition('-')
     base, *switches = rest.split('-')
     problems = [
-        f'{word} builds {_built(part)}'
+        f'{word} builds {built(part)}'
         for word, part in ((own, model), (base, model['method']))
-        if word != _built(part)
+        if word != built(part)
     ]
     # the paper's choices, which a name does not mention
     said: Dict[str, Any] = {

@@ -1,7 +1,8 @@
 """Names of configs against data, schedule and starting weights."""
 
 import math
-from typing import List, Optional, Tuple
+import re
+from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine.config import Config
 
@@ -10,15 +11,25 @@ from ...utils.data_settings import inner_datasets, repeats
 from .grammar import ConfigName, split_origin
 
 # images of data sets whose schedules count iterations and are named in epochs
-DATASET_SIZES = {'ade20k': 20210}
+DATASET_SIZES = {
+    'ade20k': 20210,
+    # an epoch of DPT's relative training: 72,000 steps of 16 images
+    'mix3': 1_152_000,
+    'mix10': 1_152_000,
+    'pascal-context': 4998,
+}
 # first word of the data of a fine-tuning config -> what its data set says
 _DATASETS = {
     'ade20k': 'ADE20KDataset',
     'cityscapes': 'Cityscape',
     'coco': 'CocoDataset',
     'coco-stuff164k': 'COCOStuffDataset',
-    'nyu-bts': 'NYUDepth',
-    'nyu-fastdepth': 'NYUDepth',
+    'kitti': 'KITTIDepth',
+    'nyu': 'NYUDepth data',
+    'nyu-bts': 'NYUDepthH5',
+    'nyu-fastdepth': 'NYUDepthH5',
+    'nyu-mat': 'NYUDepthMat',
+    'pascal-context': 'PascalContextDataset',
     'rooms': 'rooms',
     'voc0712': 'VOCDataset',
     'voc12aug': 'PascalVOCDataset',
@@ -92,7 +103,7 @@ def _schedule_problems(cfg: Config, name: ConfigName) -> List[str]:
     total = loop.max_epochs if by_epoch else loop.max_iters
     problems = []
     found = length_of(cfg, name)
-    if not abs(found / name.length - 1) <= 0.005:
+    if not abs(found - name.length) <= 0.005 * name.length:
         problems.append(f'trains for {found:g} {name.unit}')
     schedulers = cfg.get('param_scheduler') or []
     # the runner lets schedules without an end go on to the last iteration
@@ -101,7 +112,7 @@ def _schedule_problems(cfg: Config, name: ConfigName) -> List[str]:
         for s in schedulers
         if s.get('by_epoch', True) == by_epoch
     ]
-    if ends and max(ends) != total:
+    if ends and total and max(ends) != total:
         problems.append(f'schedule ends at {max(ends)} of {total}')
     kinds = [s['type'] for s in schedulers]
     if name.schedule == 'coslr' and 'CosineAnnealingLR' not in kinds:
@@ -114,7 +125,13 @@ def _data_problems(cfg: Config, name: ConfigName) -> List[str]:
     size = training_size(cfg)
     if name.size not in (size, _fitted_size(cfg)):
         problems.append(f'trains on {size}, not {name.size}')
-    if name.kind == 'fine-tuning':
+    mixed = re.fullmatch(r'mix(\d+)', name.data)
+    if mixed:
+        data = cfg.train_dataloader.dataset
+        count = len(data.get('datasets', ()))
+        if not data['type'].endswith('.MixedDepth') or count != int(mixed[1]):
+            problems.append(f'{name.data} reads {count} of {data["type"]}')
+    elif name.kind == 'fine-tuning':
         word = _DATASETS.get(name.data)
         if word is None:
             problems.append(
@@ -165,29 +182,61 @@ def start_problems(name: ConfigName, cfg: Config) -> List[str]:
         return [f'benchmark lacks {sorted(lacking)}']
     start = benchmark['pretraining']
     assert name.origin is not None
-    word, length = split_origin(name.origin)
-    checkpoint = initial_weights(cfg)
-    problems = []
+    if name.origin == 'scratch':
+        return _scratch_problems(cfg, start)
     if ('config' in start) == ('weights' in start):
         return [f'{start} needs either config or weights']
-    if 'config' in start:
-        wanted = f'work_dirs/exports/{word}_{name.backbone}.pth'
-        # demos start from whatever the command line names
-        demo = name.data == 'rooms' and checkpoint is None
-        if checkpoint != wanted and not demo:
-            problems.append(f'starts from {checkpoint}, not {wanted}')
-        said = start['config']
-        if not said.startswith(f'{word}_{name.backbone}_'):
-            problems.append(f'{name.origin} comes from {said}')
-        if length and f'-{length}_' not in said:
-            problems.append(f'{name.origin} comes from {said}')
-    else:
-        wanted = f'{name.origin}_{name.backbone}'
-        if start['weights'] != wanted:
-            problems.append(f'weights are {start["weights"]}, not {wanted}')
-        if not str(checkpoint).startswith('checkpoints/'):
-            problems.append(f'starts from {checkpoint}, not checkpoints/')
+    problems = (
+        _own_problems(name, cfg, start['config'])
+        if 'config' in start
+        else _public_problems(name, cfg, start['weights'])
+    )
+    _, length = split_origin(name.origin)
     epochs = length[:-1] if length and length.endswith('e') else None
     if epochs and str(start.get('epochs')) != epochs:
         problems.append(f'{name.origin} with {start.get("epochs")} epochs')
+    return problems
+
+
+def _scratch_problems(cfg: Config, start: Dict[str, Any]) -> List[str]:
+    """Training from random weights."""
+    checkpoint = initial_weights(cfg)
+    said = start.get('method')
+    problems = [] if said == 'none' else [f'scratch comes from {said}']
+    return problems + ([f'starts from {checkpoint}'] if checkpoint else [])
+
+
+def _own_problems(name: ConfigName, cfg: Config, said: str) -> List[str]:
+    """Start from what a config of ours trains: a backbone, or all of it."""
+    assert name.origin is not None
+    word, length = split_origin(name.origin)
+    checkpoint = initial_weights(cfg)
+    wanted = f'work_dirs/exports/{word}_{name.backbone}.pth'
+    stem, data = word, ''
+    if cfg.get('load_from'):
+        # {head}-{data}-{length}, such as dpt-mix10-60e
+        wanted = f'work_dirs/{said}/'
+        stem, _, data = word.partition('-')
+    problems = []
+    # demos start from whatever the command line names
+    demo = name.data == 'rooms' and checkpoint is None
+    if not demo and not str(checkpoint).startswith(wanted):
+        problems.append(f'starts from {checkpoint}, not {wanted}')
+    if not said.startswith(f'{stem}_{name.backbone}_'):
+        problems.append(f'{name.origin} comes from {said}')
+    if length and f'-{length}_{data}' not in said:
+        problems.append(f'{name.origin} comes from {said}')
+    return problems
+
+
+def _public_problems(name: ConfigName, cfg: Config, said: str) -> List[str]:
+    """Start from a file of somebody else."""
+    wanted = f'{name.origin}_{name.backbone}'
+    checkpoint = initial_weights(cfg)
+    problems = []
+    if said != wanted:
+        problems.append(f'weights are {said}, not {wanted}')
+    # what is only evaluated is named on the command line
+    if name.length and not str(checkpoint).startswith('checkpoints/'):
+        problems.append(f'starts from {checkpoint}, not checkpoints/')
     return problems

@@ -1,7 +1,7 @@
 """Configs made small."""
 
 from copy import deepcopy
-from typing import Any, Callable, Dict, NamedTuple
+from typing import Any, Callable, Dict, List, NamedTuple
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -28,11 +28,14 @@ _CHANNEL_KEYS = (
     'mid_channels',
     'conv_out_channels',
     'fc_out_channels',
+    'reassemble_channels',
 )
 # keys that hold numbers of rows
 _COUNT_KEYS = ('queue_size', 'chunk_size')
 # keys that hold sides of images in pixels
 _SIZE_KEYS = ('img_size', 'size', 'crop_size', 'stride', 'input_size')
+# taps of a hybrid backbone before its first layer
+_STEM = ('stem0', 'stem1')
 
 
 def _arch(settings: ConfigDict, default: str) -> dict:
@@ -56,7 +59,9 @@ def _shrink_vit(settings: ConfigDict) -> _Sizes:
     count = arch['num_layers']
     given = settings.get('out_indices', -1)
     taps = [given] if isinstance(given, int) else list(given)
-    layers = [tap + count if tap < 0 else tap for tap in taps]
+    layers = [
+        tap + count if tap < 0 else tap for tap in taps if tap not in _STEM
+    ]
     ranks = {layer: rank for rank, layer in enumerate(sorted(layers))}
     depth = len(layers) + (max(layers) < count - 1)
     # a single layer would make layer-wise learning rates trivial
@@ -67,9 +72,18 @@ def _shrink_vit(settings: ConfigDict) -> _Sizes:
         num_heads=2,
         feedforward_channels=WIDTH,
     )
-    tiny = [ranks[layer] + spare for layer in layers]
+    tiny: List[Any] = [tap for tap in taps if tap in _STEM]
+    tiny += [ranks[layer] + spare for layer in layers]
     settings['out_indices'] = tiny[0] if isinstance(given, int) else tiny
     return _Sizes({arch['embed_dims']: WIDTH}, {arch['num_heads']: 2})
+
+
+def _shrink_hybrid(settings: ConfigDict) -> _Sizes:
+    """Keep the widths of the stem, which has no setting for them."""
+    sizes = _shrink_vit(settings)
+    settings['layers'] = (1, 1, 1)
+    sizes.channels.update({256: 256, 512: 512})
+    return sizes
 
 
 def _shrink_swin(settings: ConfigDict) -> _Sizes:
@@ -99,10 +113,20 @@ def _shrink_resnet(settings: ConfigDict) -> _Sizes:
     return _Sizes({width * 2**i: tiny * 2**i for i in range(4)}, {})
 
 
+def _shrink_resnext(settings: ConfigDict) -> _Sizes:
+    """Keep the grouped convolutions, of two channels a group."""
+    sizes = _shrink_resnet(settings)
+    settings['groups'], settings['width_per_group'] = 4, 2
+    return sizes
+
+
 _BACKBONES: Dict[str, Callable[[ConfigDict], _Sizes]] = {
-    'VisionTransformer': _shrink_vit,
-    'SwinTransformer': _shrink_swin,
+    'DistilledVisionTransformer': _shrink_vit,
+    'HybridVisionTransformer': _shrink_hybrid,
+    'ResNeXt': _shrink_resnext,
     'ResNet': _shrink_resnet,
+    'SwinTransformer': _shrink_swin,
+    'VisionTransformer': _shrink_vit,
 }
 
 
@@ -114,7 +138,7 @@ def _channels(value: Any, widths: Dict[int, int]) -> Any:
         if value not in widths:
             widths[value] = _NARROW
             while list(widths.values()).count(widths[value]) > 1:
-                widths[value] += 2
+                widths[value] += 8  # heads and groups divide it
         return widths[value]
     if isinstance(value, (list, tuple)):
         return type(value)(_channels(v, widths) for v in value)
@@ -148,7 +172,7 @@ def _shrink(node: Any, sizes: _Sizes, size: int) -> None:
         return
     for key, value in list(node.items()):
         if key == 'backbone':
-            if not value['type'].endswith('ResNet'):
+            if not value['type'].endswith(('ResNet', 'ResNeXt')):
                 value['img_size'] = size
             _synced(value)
         elif key in _CHANNEL_KEYS:

@@ -3,7 +3,7 @@
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 from mmengine.config import Config
@@ -11,6 +11,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.optim import OptimWrapper
 from mmengine.registry import EVALUATOR, DefaultScope
 from torch import Tensor
+
+from ...evaluation.metrics.depth_protocols import PROTOCOLS
 
 
 class Steps(NamedTuple):
@@ -108,6 +110,12 @@ def _coco_file(batch: dict, classes: List[str], path: Path) -> str:
     return str(path)
 
 
+def _wants_size(protocol: Optional[str]) -> bool:
+    """Whether a protocol of depth scores maps of a fixed size alone."""
+    setting = PROTOCOLS.get(protocol or '', {})
+    return bool(setting.get('gt_size') or setting.get('kb_crop'))
+
+
 def evaluation_step(
     model: Any, batch: dict, cfg: Config, folder: Path
 ) -> Dict[str, float]:
@@ -132,7 +140,9 @@ def evaluation_step(
     metrics = cfg.val_evaluator
     metrics = metrics if isinstance(metrics, list) else [metrics]
     for metric in metrics:
-        metric.pop('protocol', None)  # expects maps of full size
+        metric.pop('datasets', None)  # synthetic images are of none
+        if _wants_size(metric.get('protocol')):
+            del metric['protocol']
         if 'ann_file' in metric:
             path = folder / 'annotations.json'
             metric['ann_file'] = _coco_file(batch, classes, path)

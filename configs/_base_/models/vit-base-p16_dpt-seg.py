@@ -1,0 +1,41 @@
+# DPT with ViT-B/16 for segmentation: norms in the decoder, dropout, and an
+# auxiliary output on the second-to-last fusion block.
+model = dict(
+    type='mmseg.EncoderDecoder',
+    data_preprocessor=dict(
+        type='mmseg.SegDataPreProcessor',
+        mean=[127.5, 127.5, 127.5],
+        std=[127.5, 127.5, 127.5],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+        size=(480, 480),
+        test_cfg=dict(size_divisor=32),
+    ),
+    backbone=dict(
+        type='mmdense.VisionTransformer',
+        arch='base',
+        img_size=384,
+        patch_size=16,
+        out_type='tokens',
+        out_indices=[2, 5, 8, 11],
+        final_norm=False,
+        interpolate_mode='bilinear',
+        init_cfg=dict(type='mmdense.Pretrained', checkpoint=None),
+    ),
+    decode_head=dict(
+        type='mmdense.DPTSegHead',
+        in_channels=[768, 768, 768, 768],
+        levels=['tokens', 'tokens', 'tokens', 'tokens'],
+        reassemble_channels=[96, 192, 384, 768],
+        channels=256,
+        readout='project',
+        num_classes=150,
+        dropout_ratio=0.1,
+        aux_weight=0.2,
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
+        loss_decode=dict(type='mmseg.CrossEntropyLoss'),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)

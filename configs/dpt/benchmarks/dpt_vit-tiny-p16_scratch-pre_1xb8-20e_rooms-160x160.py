@@ -1,0 +1,39 @@
+# The four taps of the full model on a ViT of twelve blocks, from random
+# weights; minutes on two CPU cores.
+_base_ = [
+    '../../_base_/models/vit-base-p16_dpt-depth.py',
+    '../../_base_/datasets/rooms_depth.py',
+    '../../_base_/schedules/rooms_adamw_b8.py',
+    '../../_base_/depth_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        arch='deit-tiny',
+        img_size=160,
+        init_cfg=dict(checkpoint=None),
+    ),
+    decode_head=dict(
+        in_channels=[192, 192, 192, 192],
+        reassemble_channels=[24, 48, 96, 192],
+        channels=64,
+        output='sigmoid_range',
+        min_depth=0.0,
+        max_depth=10.0,
+        init_depth=3.0,
+        loss_decode=dict(
+            _delete_=True, type='mmdense.SILogLoss', variant='toolbox'
+        ),
+    ),
+    test_cfg=dict(interpolation='bilinear'),
+)
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=20, save_best='depth/abs_rel', rule='less'),
+)
+benchmark = dict(
+    protocol='dpt-demo-tiny-20e',
+    dataset='mmdense demo rooms',
+    split='val',
+    pretraining=dict(method='none', data='none'),
+)
