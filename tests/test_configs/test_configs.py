@@ -190,6 +190,30 @@ def test_baselines__there_are_some():
     assert len(BASELINES) > 30
 
 
+def _statistics(cfg):
+    settings = cfg.model.get('data_preprocessor') or cfg.data_preprocessor
+    return [*settings['mean'], *settings['std']]
+
+
+STEMS = {path.stem: path for path in CONFIGS}
+WEIGHTS = yaml.safe_load((FOLDER / 'public_weights.yml').read_text())
+
+
+@every_config
+def test_config__normalises_as_its_weights_expect(path):
+    _need_toolboxes(path)
+    cfg = _read(path)
+    start = (cfg.get('benchmark') or {}).get('pretraining', {})
+    if start.get('config') in STEMS:
+        before = _statistics(_read(STEMS[start['config']]))
+    elif 'weights' in start:
+        entry = WEIGHTS[start['weights']]
+        before = [*entry['Mean'], *entry['Std']]
+    else:
+        return
+    assert _statistics(cfg) == pytest.approx(before)
+
+
 @every_recipe
 def test_recipe__trains_two_tiny_steps_and_evaluates_one(path, tmp_path):
     _need_toolboxes(path)

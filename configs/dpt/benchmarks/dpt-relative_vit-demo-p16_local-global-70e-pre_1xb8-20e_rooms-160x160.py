@@ -8,6 +8,10 @@ _base_ = [
 ]
 
 model = dict(
+    # of the pre-training
+    data_preprocessor=dict(
+        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]
+    ),
     backbone=dict(
         arch=dict(
             _delete_=True,

@@ -8,7 +8,11 @@ _base_ = [
 ]
 
 model = dict(
-    data_preprocessor=dict(size=(160, 160)),
+    data_preprocessor=dict(
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        size=(160, 160),
+    ),
     backbone=dict(
         arch=dict(
             _delete_=True,
