@@ -131,6 +131,12 @@ class Stage:
             any(path.parent.glob(path.name)) for path in self.outputs
         )
 
+    @property
+    def is_of_another(self) -> bool:
+        """Whether the folder holds what a different command has left."""
+        note = self.folder / 'started.txt'
+        return note.is_file() and note.read_text() != self.key
+
     def finish(self, seconds: float) -> None:
         """Note that the stage has finished; seconds of restarts add up."""
         seconds += self._seconds_before()
@@ -154,8 +160,7 @@ class Stage:
             keep_old (bool): Move what a different command has left behind
                 aside instead of deleting it. Defaults to False.
         """
-        note = self.folder / 'started.txt'
-        if note.is_file() and note.read_text() != self.key:
+        if self.is_of_another:
             if keep_old:
                 old = _free_name(self.folder)
                 self.folder.rename(old)
@@ -166,7 +171,7 @@ class Stage:
             else:
                 shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(note, self.key)
+        write_text(self.folder / 'started.txt', self.key)
 
     def progress(self) -> str:
         """Last logged position, as ``'epoch 3/40 17 %'``."""

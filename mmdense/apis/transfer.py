@@ -6,7 +6,7 @@ import sys
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, ClassVar, Dict, List, Optional
 
 from mmengine.config import Config
 
@@ -30,8 +30,6 @@ from .transfer_weights import (
     share,
     unfinished,
 )
-
-_START = 'model.backbone.init_cfg.checkpoint'
 
 
 @dataclass
@@ -58,6 +56,9 @@ class TransferJob:
         source (str or None): Checkpoint to export it from.
         notes (List[str]): What the user should know.
     """
+
+    # of the config, for the weights
+    KEY: ClassVar[str] = 'model.backbone.init_cfg.checkpoint'
 
     config: str
     cfg: Config
@@ -143,7 +144,7 @@ class TransferJob:
             fetch_public(public, named, download)
         elif named is not None:
             raise MissingWeightsError(
-                f'{_START}={named!r} of {self.config} is not there. Pass '
+                f'{self.KEY}={named!r} of {self.config} is not there. Pass '
                 '--weights FILE.'
             )
         else:
@@ -209,6 +210,11 @@ class TransferJob:
             identity=['export', layout],
         )
 
+    @property
+    def only_tests(self) -> bool:
+        """Whether there is nothing to train."""
+        return False
+
     def share_export(self) -> None:
         """Put the export where the configs look for it.
 
@@ -237,18 +243,20 @@ class TransferJob:
         """
         if not self._moved:
             return ''
-        start: Dict[str, Any] = {'checkpoint': self.weights}
-        if not isinstance(self.cfg.model.backbone.get('init_cfg'), dict):
-            start.update(type='mmdense.Pretrained')
-        lines = [
-            f'_base_ = [{osp.abspath(self.config)!a}]',
-            f'model = dict(backbone=dict(init_cfg={start!a}))',
-        ]
+        lines = [f'_base_ = [{osp.abspath(self.config)!a}]']
+        lines += self._start_lines()
         if self._pretraining is not None:
             origin = Config(dict(a=self._pretraining)).to_dict()['a']
             origin['_delete_'] = bool(self._origin())
             lines.append(f'benchmark = dict(pretraining={origin!a})')
         return '\n'.join(lines) + '\n'
+
+    def _start_lines(self) -> List[str]:
+        """Lines of :attr:`run_config` that name the weights."""
+        start: Dict[str, Any] = {'checkpoint': self.weights}
+        if not isinstance(self.cfg.model.backbone.get('init_cfg'), dict):
+            start.update(type='mmdense.Pretrained')
+        return [f'model = dict(backbone=dict(init_cfg={start!a}))']
 
     def write_config(self) -> None:
         """Write :attr:`run_config` if the job needs one of its own."""
@@ -292,12 +300,14 @@ class TransferJob:
             checkpoint (str): Of the fine-tuning.
 
         Returns:
-            Stage: Its folder is ``<work>/test``.
+            Stage: With ``--tta`` if ``benchmark.tta`` is set. Its folder
+            is ``<work>/test``.
         """
         command = self._launch('test', [str(self.run_config), checkpoint])
         folder = self.work / 'test'
         command += ['--work-dir', str(folder), *self._trust()]
-        command += self._options()
+        tta = bool((self.cfg.get('benchmark') or {}).get('tta'))
+        command += [*(['--tta'] if tta else []), *self._options()]
         is_file = osp.isfile(checkpoint)
         return Stage(
             'test',
@@ -345,7 +355,7 @@ class TransferJob:
     def _options(self) -> List[str]:
         words = list(self.options)
         if self._moved:  # the config of the job has it
-            words = [w for w in words if not w.startswith(f'{_START}=')]
+            words = [w for w in words if not w.startswith(f'{self.KEY}=')]
         return ['--cfg-options', *words] if words else []
 
     def _weights_hash(self) -> str:

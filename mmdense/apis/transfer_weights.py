@@ -109,8 +109,28 @@ def pretraining_of(raw: Any, path: str, named: Mapping[str, Any]) -> dict:
         return {'checkpoint': path, 'method': method}
     result = dict(named, checkpoint=path)
     if 'epochs' in named and isinstance(meta.get('epoch'), int):
-        result['epochs'] = meta['epoch']
+        loop = (read_config_text(meta.get('cfg')) or {}).get('train_cfg') or {}
+        planned = loop.get('max_iters')
+        if not planned:
+            result['epochs'] = meta['epoch']
+        elif meta.get('iter', 0) < planned:
+            # what an epoch is there, the config alone knows
+            share = meta.get('iter', 0) / planned
+            result['epochs'] = round(named['epochs'] * share, 2)
     return result
+
+
+def public_place(name: str) -> Optional[str]:
+    """Where a test of public weights looks for their file.
+
+    Args:
+        name (str): Key of ``configs/public_weights.yml``.
+
+    Returns:
+        str or None: In the folder ``checkpoints``; None for an unknown key.
+    """
+    entry = public_weights(zoo_root()).get(name)
+    return None if entry is None else f'checkpoints/{entry["File"]}'
 
 
 def fetch_public(name: str, path: str, download: bool = False) -> None:

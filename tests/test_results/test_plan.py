@@ -126,3 +126,24 @@ def test_plan__of_an_installed_package_names_what_is_there(tmp_path):
         assert named
         assert [w for w in named if not Path(w).is_file()] == []
         assert str(root / 'tools') in command
+
+
+@pytest.mark.parametrize(
+    'name,more',
+    [
+        (
+            'dpt_vit-hybrid-p16_dpt-ade20k-240e-pre_8xb6-50e_pascal-context-'
+            '480x480',
+            '--launcher pytorch --gpus 8',
+        ),
+        (
+            'dpt_vit-hybrid-p16_dpt-kitti-pre_1xb16-0e_kitti-352x704',
+            '--download',
+        ),
+    ],
+)
+def test_plan__whole_models_have_one_command_too(name, more):
+    (plan,) = plans(ZOO, name)
+    place = f'configs/dpt/benchmarks/{name}.py'
+    assert plan.short == f'python tools/benchmarks/run.py {place} {more}'
+    assert plan.short in plan_text(plan)

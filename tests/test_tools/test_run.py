@@ -252,6 +252,36 @@ def test_dry_run__config_of_the_job(tool, tmp_path, capsys):
     assert backbone.init_cfg.checkpoint == str(exported)
 
 
+DPT = ROOT / 'configs' / 'dpt' / 'benchmarks'
+
+
+def test_dry_run__whole_model_and_augmented_test(tool, tmp_path, capsys):
+    config = next(DPT.glob('*_pascal-context-480x480.py'))
+    state = {'backbone.a': torch.ones(1)}
+    torch.save({'state_dict': state}, tmp_path / 'x.pth')
+    with pytest.raises(SystemExit):
+        tool(config, '--weights', 'x.pth', '--dry-run')
+    assert 'no decode_head.*' in capsys.readouterr().err
+    state['decode_head.b'] = torch.ones(1)
+    torch.save({'state_dict': state}, tmp_path / 'x.pth')
+    tool(config, '--weights', 'x.pth', '--dry-run')
+    shown = capsys.readouterr().out
+    assert f"load_from = '{tmp_path}/x.pth'" in shown
+    plan = _plan(shown)
+    assert list(plan) == ['fine-tuning', 'test']
+    assert '--tta' in plan['test'][1]
+
+
+def test_dry_run__released_weights_are_tested_alone(tool, capsys):
+    config = next(DPT.glob('*_dpt-kitti-pre_1xb16-0e_*.py'))
+    with pytest.raises(SystemExit):
+        tool(config, '--dry-run')
+    shown = capsys.readouterr()
+    assert list(_plan(shown.out)) == ['test']
+    assert 'or pass --download' in shown.err
+    assert 'make a batch' not in shown.out
+
+
 def test_lock__is_kept_by_a_command_left_running(tool, tmp_path):
     code = 'input()'
     with tool.module.lock(tmp_path / 'w') as held:

@@ -1,5 +1,7 @@
 """From a table row or a config to a number: export, fine-tune, test.
 
+A config with ``load_from`` starts from a whole model, which is converted
+where its names are not ours; one with ``max_epochs=0`` is tested alone.
 Each stage runs the command a user would run; ``log.txt`` in its folder has
 the output. Call again to continue what was interrupted: a finished stage is
 run again only if its weights, its config or its options have changed.
@@ -22,6 +24,11 @@ from mmdense.apis.model_zoo import model_index
 from mmdense.apis.stages import check_folder, run_stages
 from mmdense.apis.transfer import TransferJob
 from mmdense.apis.transfer_weights import MissingWeightsError, readable_path
+from mmdense.apis.transfer_whole import (
+    WholeModelJob,
+    starts_whole,
+    trains_nothing,
+)
 from mmdense.utils.errors import UserError, UserValueError
 
 TOOLS = Path(__file__).resolve().parents[1]
@@ -38,7 +45,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--weights',
         help='training checkpoint of any layout, or an exported backbone; '
-        'default: what the config names',
+        'for configs with load_from a whole model, also one of the authors '
+        'of DPT or of Hugging Face. Default: what the config names',
     )
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm'], default='none'
@@ -167,7 +175,8 @@ def processes(cfg: Config, args: argparse.Namespace) -> int:
     gpus = args.gpus or 1
     if args.gpus is None and args.launcher != 'none' and wanted:
         gpus = max(1, wanted // (batch * steps))
-    if wanted and gpus * batch * steps != wanted:
+    same = not wanted or gpus * batch * steps == wanted
+    if not same and not trains_nothing(cfg):
         print(
             f'note: {gpus} process(es) of {batch * steps} images make a batch '
             f'of {gpus * batch * steps}, the recipe has {wanted}. Keep it by '
@@ -185,7 +194,8 @@ def print_plan(job: TransferJob) -> None:
         print(f"cat > {shlex.quote(path)} <<'END'\n{text}END")
     stages = [job.export_stage()] if job.source else []
     checkpoint = job.tested_checkpoint() or f'{job.train_dir}/LAST.pth'
-    stages += [job.train_stage(), job.test_stage(checkpoint)]
+    stages += [] if job.only_tests else [job.train_stage()]
+    stages.append(job.test_stage(checkpoint))
     for stage in stages:
         print(f'# {stage.name}: {"done" if stage.done else "to run"}')
         extra = [f'{key}={value}' for key, value in stage.env.items()]
@@ -225,7 +235,8 @@ def run(job: TransferJob, held: int) -> None:
         run_stages([job.export_stage()], **settings)
         job.share_export()
     job.write_config()
-    run_stages([job.train_stage()], **settings)
+    if not job.only_tests:
+        run_stages([job.train_stage()], **settings)
     checkpoint = job.tested_checkpoint()
     if checkpoint is None:
         raise UserError(
@@ -253,7 +264,8 @@ def main() -> None:
     stem = osp.splitext(osp.basename(config))[0]
     work = Path(args.work_dir or osp.join('work_dirs', stem)).absolute()
     check_folder(work, '--work-dir')
-    job = TransferJob(
+    kind = WholeModelJob if starts_whole(cfg) else TransferJob
+    job = kind(
         config,
         cfg,
         work,
