@@ -69,13 +69,10 @@ def main() -> None:
     running.set_work_dir(cfg, args.config, args.work_dir)
     if args.no_validate:
         running.disable_validation(cfg)
-    if args.resume == 'auto':
-        cfg.load_from = running.latest_checkpoint(cfg.work_dir)
-        cfg.resume = cfg.load_from is not None
-    elif args.resume is not None:
-        cfg.resume, cfg.load_from = True, args.resume
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    if args.resume is not None:
+        running.set_resume(cfg, args.resume)
     if args.amp:
         running.set_amp(cfg)
     if args.auto_scale_lr:

@@ -304,6 +304,25 @@ def disable_validation(cfg: Config) -> None:
     cfg.val_evaluator = None
 
 
+def set_resume(cfg: Config, checkpoint: str) -> None:
+    """Make a training go on; one that has stored nothing yet just starts.
+
+    What the training started from stays in the config as ``started_from``.
+
+    Args:
+        cfg (Config): With ``work_dir``; changed in place.
+        checkpoint (str): File to go on from, or ``'auto'`` for the latest one
+            of ``work_dir``.
+    """
+    found: Optional[str] = checkpoint
+    if checkpoint == 'auto':
+        found = latest_checkpoint(cfg.work_dir)
+    if found is None:
+        return
+    cfg.started_from = cfg.get('load_from')
+    cfg.resume, cfg.load_from = True, found
+
+
 def use_tta(cfg: Config) -> None:
     """Test with the config's ``tta_model`` and ``tta_pipeline``.
 
@@ -335,7 +354,8 @@ def set_visualization(
     if hook is None:
         raise ConfigError(
             '--show and --show-dir need default_hooks.visualization in the '
-            "config, for instance dict(type='mmseg.SegVisualizationHook')."
+            "config, for instance dict(type='mmseg.SegVisualizationHook'), or "
+            "dict(type='mmdense.DepthVisualizationHook') for depth."
         )
     name = hook['type'].rsplit('.', 1)[-1]
     hook['enable' if name == 'VisualizationHook' else 'draw'] = True

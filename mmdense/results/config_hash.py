@@ -103,10 +103,10 @@ def whole_weights(cfg: Mapping[str, Any]) -> Optional[str]:
         cfg (Mapping[str, Any]): Config of a training.
 
     Returns:
-        str or None: ``load_from``, unless it is a run that goes on.
+        str or None: ``load_from``; of a run that goes on ``started_from``,
+        where ``tools/train.py --resume`` keeps it.
     """
-    start = cfg.get('load_from')
-    return None if cfg.get('resume') else start
+    return cfg.get('started_from' if cfg.get('resume') else 'load_from')
 
 
 def canonical(cfg: Mapping[str, Any], test: bool = True) -> Dict[str, Any]:

@@ -203,8 +203,10 @@ def test_set_visualization__where_pictures_go(hook, place):
 
 
 def test_set_visualization__config_without_hook():
-    with pytest.raises(running.ConfigError, match='visualization'):
+    with pytest.raises(running.ConfigError) as error:
         running.set_visualization(Config({'default_hooks': {}}), 'out')
+    for hook in ('mmseg.SegV', 'mmdense.DepthV'):
+        assert f"'{hook}isualizationHook'" in str(error.value)
 
 
 def test_trust_checkpoints__reaches_the_loader(tmp_path, monkeypatch):
@@ -289,3 +291,20 @@ def test_check_loader__less_data_than_a_batch_is_explained():
         running.check_loader(_Runner(0))
     for words in ('16 samples', '32', '2 process', 'batch_size'):
         assert words in str(info.value)
+
+
+def test_set_resume__nothing_stored_yet_keeps_the_start(tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path), load_from='x.pth', resume=False))
+    running.set_resume(cfg, 'auto')
+    assert (cfg.load_from, cfg.resume) == ('x.pth', False)
+
+
+@pytest.mark.parametrize('given', ['auto', 'file'])
+def test_set_resume__remembers_the_start(tmp_path, given):
+    path = tmp_path / 'iter_3.pth'
+    torch.save({}, path)
+    (tmp_path / 'last_checkpoint').write_text(str(path))
+    cfg = Config(dict(work_dir=str(tmp_path), load_from='x.pth', resume=False))
+    running.set_resume(cfg, 'auto' if given == 'auto' else str(path))
+    assert (cfg.load_from, cfg.resume) == (str(path), True)
+    assert cfg.started_from == 'x.pth'

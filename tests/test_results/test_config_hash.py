@@ -92,6 +92,18 @@ def test_hash__is_of_the_recipe(cfg, options):
     assert config_hash(other, test=False) != config_hash(cfg, test=False)
 
 
+def test_hash__of_a_run_that_goes_on_keeps_its_start(cfg):
+    begun = changed(cfg, load_from='work_dirs/x/iter_9.pth')
+    on = changed(
+        cfg,
+        load_from='work_dirs/y/iter_3.pth',
+        resume=True,
+        started_from='work_dirs/x/iter_9.pth',
+    )
+    assert config_hash(on, test=False) == config_hash(begun, test=False)
+    assert config_hash(on, test=False) != config_hash(cfg, test=False)
+
+
 def test_hash__of_training_leaves_the_test_out(cfg):
     other = changed(cfg, **{'test_cfg.fp16': True})
     assert config_hash(other) != config_hash(cfg)
