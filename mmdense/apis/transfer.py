@@ -279,6 +279,7 @@ class TransferJob:
             *(loader.get('batch_size'), wrapper.get('accumulative_counts')),
             *(self.cfg.get('randomness'), self.cfg.get('auto_scale_lr')),
             *(self.gpus, self.amp, train_data(self.cfg)),
+            *self._affine(),
         ]
         recipe = config_hash(self.cfg, test=False)
         identity = ['train', recipe, self._weights_hash()]
@@ -318,6 +319,7 @@ class TransferJob:
             identity=[
                 *('test', config_hash(self.cfg), str(self.gpus)),
                 *(str(self.cfg.get('benchmark')), str(self._pretraining)),
+                *map(str, self._affine()),
             ],
             env=self._env(),
         )
@@ -351,6 +353,14 @@ class TransferJob:
 
     def _trust(self) -> List[str]:
         return ['--trust-checkpoint'] if self.trust else []
+
+    def _affine(self) -> List[float]:
+        """Scale and shift of a depth head, which the hash leaves out."""
+        head = (self.cfg.get('model') or {}).get('decode_head') or {}
+        if not isinstance(head, dict):
+            return []
+        values = (head.get('scale'), head.get('shift'))
+        return [value for value in values if value is not None]
 
     def _options(self) -> List[str]:
         words = list(self.options)

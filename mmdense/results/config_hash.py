@@ -8,7 +8,8 @@ seed, and hooks that the tools add.
 
 Weights that a training loads elsewhere (``load_from``, ``init_cfg`` of the
 model or a head) are in the hash of the training part alone: a test sets them
-anew.
+anew. Scale and shift of a depth head that is trained from relative depth
+belong to its starting weights, each model has its own: they are left out.
 """
 
 import ast
@@ -109,6 +110,15 @@ def whole_weights(cfg: Mapping[str, Any]) -> Optional[str]:
     return cfg.get('started_from' if cfg.get('resume') else 'load_from')
 
 
+def _forget_affine(parts: Dict[str, Any]) -> None:
+    head = (parts.get('model') or {}).get('decode_head')
+    trains = (parts.get('train_cfg') or {}).get('max_epochs') != 0
+    if isinstance(head, dict) and trains:
+        if head.get('output') == 'inverse_affine':
+            head.pop('scale', None)
+            head.pop('shift', None)
+
+
 def canonical(cfg: Mapping[str, Any], test: bool = True) -> Dict[str, Any]:
     """What of a config its hash is taken of.
 
@@ -136,6 +146,7 @@ def canonical(cfg: Mapping[str, Any], test: bool = True) -> Dict[str, Any]:
             value = _hooks(value)
         if value or not isinstance(value, (dict, list)):
             result[key] = _plain(value, test)
+    _forget_affine(result)
     # absent is off
     loader = cfg.get('train_dataloader')
     if loader is not None and loader.get('drop_last'):

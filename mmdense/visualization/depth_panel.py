@@ -162,11 +162,13 @@ def depth_panel(
             resized to it. Defaults to None.
         values (str): What ``pred`` holds: 'depth' or 'inverse'. Defaults to
             'depth'.
-        low (float, optional): Lower end of the colours of depth; None for
-            the 2nd percentile of the truth, or of the predictions. Defaults
+        low (float, optional): Lower end of the colours of depth, in
+            ``unit``; None for the 2nd percentile of the truth, or of the
+            predictions. Predictions with ``values='inverse'`` take no part
+            in it: their colours always span their own percentiles. Defaults
             to None.
-        high (float, optional): Upper end; None for the 98th percentile.
-            Defaults to None.
+        high (float, optional): Upper end, alike; None for the 98th
+            percentile. Defaults to None.
         unit (str): Unit of depth in the legend. Defaults to 'm'.
         name (str): matplotlib colour map. Defaults to 'turbo'.
         near (str): 'warm' or 'cold', colours of near things. Defaults to

@@ -31,7 +31,8 @@ class DepthVisualizer(Visualizer):
             in the head of the model, 'depth' without it. Defaults to
             'auto'.
         min_depth (float, optional): Lower end of the colours in metres; None
-            to suit each image. Defaults to None.
+            to suit each image. Relative predictions have colours of their
+            own all the same. Defaults to None.
         max_depth (float, optional): Upper end. Defaults to None.
         colormap (str): matplotlib colour map. Defaults to 'turbo'.
         near (str): 'warm' or 'cold', colours of near things. Defaults to

@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 
 from mmdense.apis import DepthInferencer
 from mmdense.apis.inference.pipeline import depth_pipeline
+from mmdense.datasets.depth.transforms.geometry import dpt_size
 from mmdense.registry import toolbox_installed
 from mmdense.testing.launch import ROOT
 from mmdense.testing.tiny import build_model
@@ -298,6 +299,45 @@ def test_pipeline__whole_images_of_any_size(name, size, tmp_path):
     assert np.array_equal(image, picture)
     if size == (131, 217):
         assert np.array_equal(data['inputs'].permute(1, 2, 0), picture)
+
+
+@pytest.mark.parametrize('to_float32', [True, False])
+def test_inferencer__resizes_like_the_test_pipeline(made, to_float32):
+    config, weights, model = made
+    cfg = Config.fromfile(config)
+    resize = dict(
+        type='mmdense.DPTResize', scale=(192, 160), to_float32=to_float32
+    )
+    data = inner_datasets(cfg.test_dataloader.dataset)[0]
+    data['pipeline'] = [
+        dict(type='mmdense.LoadImage'),
+        resize,
+        dict(type='mmdense.PackDepthInputs'),
+    ]
+    inferencer = DepthInferencer(cfg, weights, device='cpu')
+    image = cv2.imread(IMAGES[0])
+    given = image.astype(np.float32) if to_float32 else image
+    size = (192, 160)
+    assert dpt_size(*image.shape[1::-1], size) != image.shape[1::-1]
+    small = cv2.resize(
+        given,
+        dpt_size(*image.shape[1::-1], size),
+        interpolation=cv2.INTER_CUBIC,
+    )
+    seen = []
+    forward = inferencer.model.test_step
+    inferencer.model.test_step = lambda data: (
+        seen.extend(data['inputs']),
+        forward(data),
+    )[1]
+    for item in (IMAGES[0], image):
+        found = inferencer(item)['predictions'][0]
+        assert found.depth.shape == image.shape[:2]
+        assert found.image.dtype == np.uint8
+    wanted = torch.float32 if to_float32 else torch.uint8
+    assert [inputs.dtype for inputs in seen] == [wanted] * 2
+    for inputs in seen:
+        np.testing.assert_array_equal(inputs.numpy().transpose(1, 2, 0), small)
 
 
 def test_inferencer__relative_depth_says_so(made):

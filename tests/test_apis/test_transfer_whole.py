@@ -207,6 +207,22 @@ def test_train_stage__resumes_what_is_there_alone(tmp_path):
     assert '--resume' not in job.train_stage().command
 
 
+def test_stages__other_scale_and_shift_run_again(tmp_path):
+    _save(tmp_path / NAMED)
+    checkpoint = str(_save(tmp_path / 'c.pth'))
+    keys = []
+    for scale in (0.1, 0.1, 0.2):
+        job = _job(tmp_path)
+        job.cfg.model.decode_head = dict(
+            output='inverse_affine', scale=scale, shift=0.5
+        )
+        job.find_weights()
+        stages = (job.train_stage(), job.test_stage(checkpoint))
+        keys.append([stage.key for stage in stages])
+    assert keys[0] == keys[1]
+    assert all(a != b for a, b in zip(keys[1], keys[2]))
+
+
 def test_test_stage__augmentation_of_the_config(tmp_path):
     job = _job(tmp_path)
     assert '--tta' not in job.test_stage('c.pth').command

@@ -31,6 +31,8 @@ def test_model__is_that_of_the_toolbox(path):
     assert (head.num_queries, head.level_order) == (64, '//')
     assert head.pixel_start == 'stride16'
     assert head.max_depth == RANGE[_data(path)]
+    # what is not scored does not train
+    assert head.valid_range == (1e-3, RANGE[_data(path)])
     assert head.scene_classes == (25 if _data(path) == 'nyu' else None)
     assert head.channels == (512 if 'swin-large' in path.name else 256)
     assert head.loss_decode.loss_weight == 10.0

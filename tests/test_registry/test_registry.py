@@ -151,7 +151,8 @@ def test_missing_mmdet__pre_training_and_depth_work(tmp_path):
 
 
 def test_optional_locations__name_their_extra():
-    assert {extra for _, extra in OPTIONAL_LOCATIONS.values()} == {'depth'}
+    extras = {extra for _, extra in OPTIONAL_LOCATIONS.values()}
+    assert extras == {'depth', 'seg'}
     assert issubclass(MissingToolboxError, ImportError)
 
 

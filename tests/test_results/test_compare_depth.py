@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmdense.results.compare import compare, refusal
 from mmdense.results.config_hash import config_hash, initial_weights
-from mmdense.results.plan import make_plan, plan_text
+from mmdense.results.plan import make_plan
 from mmdense.results.rows import RunRow
 from mmdense.results.zoo import Zoo
 from mmdense.utils.tta import apply_tta
@@ -212,7 +212,7 @@ def test_plan__whole_model_of_a_chain_of_trainings(tmp_path):
     ]
     assert 'checkpoints/r.pt' in plan.steps[0].command
     assert plan.steps[-1].command.endswith('ft/iter_10.pth --tta')
-    assert plan.short == ''
+    assert plan.short.startswith('python tools/benchmarks/run.py ')
 
 
 def test_plan__of_released_weights_trains_nothing(tmp_path):
@@ -232,7 +232,8 @@ def test_plan__of_released_weights_trains_nothing(tmp_path):
     assert 'checkpoints/released.pt' in commands[0]
     assert 'convert_dpt.py checkpoints/released.pt' in commands[1]
     assert commands[2].endswith(commands[1].split()[-1])
-    assert 'in place of all' not in plan_text(plan)
+    assert 'tools/benchmarks/run.py' in plan.short
+    assert plan.short.endswith(' --download')
 
 
 def test_zoo__waits_for_what_a_pretraining_waits_for(tmp_path):

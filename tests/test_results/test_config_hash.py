@@ -92,6 +92,22 @@ def test_hash__is_of_the_recipe(cfg, options):
     assert config_hash(other, test=False) != config_hash(cfg, test=False)
 
 
+def test_hash__scale_and_shift_are_of_the_starting_weights():
+    folder = ROOT / 'configs/dpt/benchmarks'
+    given = {
+        'model.decode_head.scale': 0.1,
+        'model.decode_head.shift': 0.02,
+    }
+    metric = Config.fromfile(str(next(folder.glob('dpt_*-20e_nyu*.py'))))
+    released = Config.fromfile(str(next(folder.glob('dpt_*-0e_nyu*.py'))))
+    for test in (True, False):
+        wanted = config_hash(metric, test)
+        assert config_hash(changed(metric, **given), test) == wanted
+        # where nothing is trained they are all there is
+        wanted = config_hash(released, test)
+        assert config_hash(changed(released, **given), test) != wanted
+
+
 def test_hash__of_a_run_that_goes_on_keeps_its_start(cfg):
     begun = changed(cfg, load_from='work_dirs/x/iter_9.pth')
     on = changed(

@@ -89,6 +89,20 @@ def test_panel__relative_prediction_is_aligned(scene):
     assert depth_panel(image, 4 / filled - 7, None, 'inverse').size
 
 
+def test_panel__ends_are_those_of_depth_not_of_inverse_depth(scene):
+    from mmdense.visualization.depth import color_depth
+
+    image, gt = scene
+    inverse = 4 / np.where(gt > 0, gt, 3) - 7
+    ends = dict(low=0.5, high=20.0, height=60)
+    panel = depth_panel(image, inverse, gt, 'inverse', **ends)
+    assert _inside(panel, color_depth(gt, 0.5, 20.0))
+    assert _inside(panel, color_depth(inverse, values='inverse'))
+    alone = depth_panel(image, inverse, None, 'inverse', **ends)
+    plain = depth_panel(image, inverse, None, 'inverse', height=60)
+    np.testing.assert_array_equal(alone, plain)
+
+
 def test_panel__without_any_valid_pixel(scene):
     image, gt = scene
     assert depth_panel(image, gt * 0, gt * 0).shape[0] > 60

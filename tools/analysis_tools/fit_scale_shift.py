@@ -85,7 +85,10 @@ def show(found: ScaleShift, method: str) -> None:
         f'        scale={found.scale:.6g},\n'
         f'        shift={found.shift:.6g},\n'
         '    ),\n'
-        ')'
+        ')\n'
+        'or on the command line:\n'
+        f'--cfg-options model.decode_head.scale={found.scale:.6g} '
+        f'model.decode_head.shift={found.shift:.6g}'
     )
 
 

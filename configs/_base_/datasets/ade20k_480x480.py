@@ -12,7 +12,7 @@ train_pipeline = [
         keep_ratio=True,
         resize_type='mmseg.Resize',
     ),
-    dict(type='mmseg.RandomCrop', crop_size=(480, 480), cat_max_ratio=0.75),
+    dict(type='mmseg.RandomCrop', crop_size=(480, 480), cat_max_ratio=1.0),
     dict(type='mmseg.RandomFlip', prob=0.5),
     dict(type='mmseg.PackSegInputs'),
 ]

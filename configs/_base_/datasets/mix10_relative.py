@@ -36,6 +36,8 @@ test_pipeline = [
         interpolation='bicubic',
         # scored at the size of the truth
         depth=False,
+        # as the authors of DPT: no rounding to 8 bits
+        to_float32=True,
     ),
     dict(type='mmdense.PackDepthInputs'),
 ]

@@ -14,6 +14,8 @@ _resize = dict(
     multiple=32,
     interpolation='bicubic',
     depth=False,
+    # as the authors of DPT: no rounding to 8 bits
+    to_float32=True,
 )
 _pack = dict(type='mmdense.PackDepthInputs')
 test_dataloader = dict(

@@ -1,7 +1,7 @@
 # DPT with ViT-B/16 for segmentation: norms in the decoder, dropout, and an
 # auxiliary output on the second-to-last fusion block.
 model = dict(
-    type='mmseg.EncoderDecoder',
+    type='mmdense.EncoderDecoder',
     data_preprocessor=dict(
         type='mmseg.SegDataPreProcessor',
         mean=[127.5, 127.5, 127.5],
@@ -37,5 +37,5 @@ model = dict(
         loss_decode=dict(type='mmseg.CrossEntropyLoss'),
     ),
     train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
+    test_cfg=dict(mode='whole', interpolation='bicubic'),
 )

@@ -16,6 +16,7 @@ model = dict(
         output='relu_min',
         min_depth=1e-3,
         max_depth=10.0,
+        valid_range=(1e-3, 10.0),
         loss_decode=dict(
             _delete_=True,
             type='mmdense.SILogLoss',

@@ -1,5 +1,6 @@
 # KITTI in metres, from the whole model of the relative training.
-# scale and shift are those of the released model; fit them to one's own.
+# scale and shift belong to the model that it starts from: give them with
+# --cfg-options, tools/analysis_tools/fit_scale_shift.py finds them.
 _base_ = [
     '../../_base_/models/vit-base-p16_dpt-depth.py',
     '../../_base_/datasets/kitti_eigen.py',
@@ -14,10 +15,11 @@ load_from = (
 model = dict(
     decode_head=dict(
         output='inverse_affine',
-        scale=6.016e-5,
-        shift=5.79e-3,
+        scale=None,
+        shift=None,
         min_depth=1e-3,
         max_depth=80.0,
+        valid_range=(1e-3, 80.0),
         # no gradients: the ground truth is sparse
         loss_decode=dict(
             _delete_=True, type='mmdense.SILogLoss', variant='eigen_squared'

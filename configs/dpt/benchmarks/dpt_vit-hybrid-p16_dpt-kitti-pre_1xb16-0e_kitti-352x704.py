@@ -14,6 +14,7 @@ model = dict(
         shift=5.79e-3,
         min_depth=1e-3,
         max_depth=80.0,
+        valid_range=(1e-3, 80.0),
         # no gradients: the ground truth is sparse
         loss_decode=dict(
             _delete_=True, type='mmdense.SILogLoss', variant='eigen_squared'

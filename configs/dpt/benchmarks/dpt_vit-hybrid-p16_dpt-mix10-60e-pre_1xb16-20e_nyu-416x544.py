@@ -1,5 +1,6 @@
 # NYU Depth V2 in metres, from the whole model of the relative training.
-# scale and shift are those of the released model; fit them to one's own.
+# scale and shift belong to the model that it starts from: give them with
+# --cfg-options, tools/analysis_tools/fit_scale_shift.py finds them.
 _base_ = [
     '../../_base_/models/vit-hybrid-p16_dpt-depth.py',
     '../../_base_/datasets/nyu_bts_list.py',
@@ -14,15 +15,16 @@ load_from = (
 model = dict(
     decode_head=dict(
         output='inverse_affine',
-        scale=3.05e-4,
-        shift=0.1378,
+        scale=None,
+        shift=None,
         min_depth=1e-3,
         max_depth=10.0,
+        valid_range=(1e-3, 10.0),
         loss_decode=[
             dict(type='mmdense.SILogLoss', variant='eigen_squared'),
             dict(
                 type='mmdense.DepthGradientLoss',
-                mode='match_gt',
+                mode='multi_scale',
                 loss_weight=0.5,
             ),
         ],

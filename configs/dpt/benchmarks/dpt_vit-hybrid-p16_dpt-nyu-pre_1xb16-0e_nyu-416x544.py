@@ -14,11 +14,12 @@ model = dict(
         shift=0.1378,
         min_depth=1e-3,
         max_depth=10.0,
+        valid_range=(1e-3, 10.0),
         loss_decode=[
             dict(type='mmdense.SILogLoss', variant='eigen_squared'),
             dict(
                 type='mmdense.DepthGradientLoss',
-                mode='match_gt',
+                mode='multi_scale',
                 loss_weight=0.5,
             ),
         ],

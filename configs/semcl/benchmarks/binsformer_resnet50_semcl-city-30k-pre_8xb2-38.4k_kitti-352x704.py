@@ -11,6 +11,7 @@ model = dict(
     ),
     decode_head=dict(
         max_depth=80.0,
+        valid_range=(1e-3, 80.0),
     ),
 )
 train_dataloader = dict(

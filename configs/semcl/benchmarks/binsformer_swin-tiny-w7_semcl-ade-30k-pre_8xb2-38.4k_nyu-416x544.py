@@ -13,6 +13,7 @@ model = dict(
     ),
     decode_head=dict(
         max_depth=10.0,
+        valid_range=(1e-3, 10.0),
         # kinds of rooms, read from the names of the folders
         scene_classes=25,
     ),

@@ -1,5 +1,6 @@
 """Depth metric of mmengine's evaluator, with named protocols."""
 
+import math
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..functional.depth import (
     clean_prediction,
     depth_sums,
     evaluation_region,
+    is_scored,
     kb_region,
     metrics_from_sums,
     reduce_sums,
@@ -29,6 +31,8 @@ from .depth_protocols import resolve
 from .row_metric import Row, RowMetric
 
 _SUMS = len(SUM_NAMES)
+_EMPTY = 'no valid ground truth'
+_CONSTANT = 'constant ground truth'
 
 
 @METRICS.register_module()
@@ -39,7 +43,9 @@ class DepthMetric(RowMetric):
     resized to the ground truth with bilinear interpolation
     (``align_corners=False``) if sizes differ, aligned if asked for, NaN and
     infinities go to the ends of the range, then values are clamped to it.
-    Images without a valid ground-truth pixel are counted, named and skipped.
+    Images without a valid ground-truth pixel are counted, named and skipped;
+    with 'least_squares' also those whose ground truth is constant, to which
+    every prediction could be aligned without an error.
 
     Results are called ``<protocol>/<metric>``, so that no number goes without
     its protocol; ``images`` and ``skipped`` count images.
@@ -83,8 +89,8 @@ class DepthMetric(RowMetric):
             :class:`~mmdense.evaluation.metrics.row_metric.RowMetric`.
             Defaults to None.
         csv_file (str, optional): See there. Columns: image, data set, valid
-            pixels, predicted ones that are not finite, scale, shift, every
-            metric. Defaults to None.
+            pixels, predicted ones that are not finite, scale, shift, why the
+            image was skipped, every metric. Defaults to None.
         collect_device (str): 'cpu' or 'gpu'. Defaults to 'cpu'.
         prefix (str, optional): Prefix of the results. None for the name of
             the protocol. Defaults to None.
@@ -144,7 +150,7 @@ class DepthMetric(RowMetric):
         # fail early on unknown names
         check_metric_names(self.depth_metrics)
         deviations = [name for name in self.depth_metrics if 'dev' in name]
-        if deviations and self.alignment == 'none':
+        if deviations and self.alignment != 'least_squares':
             raise UserValueError(
                 f"DepthMetric: {deviations[0]} needs alignment='least_squares'"
                 " (and alignment_space='inverse')"
@@ -197,7 +203,8 @@ class DepthMetric(RowMetric):
             ndarray: float64, the sums of
             :func:`~mmdense.evaluation.functional.depth.depth_sums`, then
             scale and shift of the alignment and the number of scored pixels
-            with a prediction that is not finite.
+            with a prediction that is not finite. Without a solution of the
+            alignment all of them but both numbers of pixels are NaN.
 
         Raises:
             ValueError: If the ground truth has another size than the
@@ -226,6 +233,9 @@ class DepthMetric(RowMetric):
             self.prediction,
             self.max_depth,
         )
+        if math.isnan(fit.scale):
+            nothing = np.full(_SUMS - 1, math.nan)
+            return np.array([pred.numel(), *nothing, *fit, broken])
         if broken or self.alignment != 'none' or self.max_depth is None:
             depth = clean_prediction(depth, self.min_depth, self.max_depth)
         else:
@@ -264,9 +274,9 @@ class DepthMetric(RowMetric):
 
         Returns:
             Dict[str, float]: The metrics, then ``images`` (scored) and
-            ``skipped`` (no valid ground truth).
+            ``skipped`` (no valid ground truth, or a constant one).
         """
-        scored = int((table[:, 0] > 0).sum())
+        scored = int(is_scored(table).sum())
         values = reduce_sums(
             table[:, :_SUMS], self.depth_metrics, self.reduction
         )
@@ -280,18 +290,22 @@ class DepthMetric(RowMetric):
 
         Returns:
             Dict[str, Any]: Column to value; metrics are empty for an image
-            without valid ground truth.
+            that was skipped.
         """
         scale, shift, broken = row[_SUMS:]
-        empty = row[0] == 0
+        empty = not is_scored(row[None])[0]
         metrics: Dict[str, Any] = dict.fromkeys(self.depth_metrics, '')
+        reason = ''
         if not empty:
             metrics = dict(metrics_from_sums(row[:_SUMS], self.depth_metrics))
+        else:
+            reason = _CONSTANT if row[0] else _EMPTY
         return dict(
             valid_pixels=int(row[0]),
             broken_pixels=int(broken),
             scale='' if empty else float(scale),
             shift='' if empty else float(shift),
+            skipped=reason,
             **metrics,
         )
 
@@ -308,8 +322,15 @@ class DepthMetric(RowMetric):
         empty = [path for path, row in numbers if row[0] == 0]
         if empty:
             self._warn(
-                f'{len(empty)} of {len(rows)} images have no valid ground '
-                f'truth and were skipped: {_some(empty)}'
+                f'{len(empty)} of {len(rows)} images have {_EMPTY} and were '
+                f'skipped: {_some(empty)}'
+            )
+        flat = [path for path, row in numbers if row[0] and math.isnan(row[1])]
+        if flat:
+            self._warn(
+                f'{len(flat)} of {len(rows)} images have {_CONSTANT}, to '
+                'which nothing can be aligned, and were skipped: '
+                f'{_some(flat)}'
             )
         broken = [path for path, row in numbers if row[-1] > 0]
         if broken:

@@ -49,16 +49,18 @@ class BaseDepthHead(BaseDecodeHead, metaclass=ABCMeta):
             counts in the loss; high may be None. Defaults to (0.0, None).
         output (str): 'sigmoid_range', 'relu_min', 'relative' or
             'inverse_affine'. Defaults to 'sigmoid_range'.
-        scale (float, optional): a of 'inverse_affine'. Defaults to None.
-        shift (float, optional): b of 'inverse_affine'. Defaults to None.
+        scale (float, optional): a of 'inverse_affine'; the head cannot be
+            run without it. Defaults to None.
+        shift (float, optional): b of 'inverse_affine', likewise. Defaults to
+            None.
         learn_affine (bool): Whether these two are learned. Defaults to
             False.
         non_negative (bool): Whether 'relative' and 'inverse_affine' cut the
             inverse depth at 0. Defaults to True.
         init_depth (float, optional): Depth in metres that an untrained head
             gives, set through the bias of the last convolution (2.7 is the
-            mean of NYU). None for a bias of 0, of 1 where the output is cut
-            at 0. Defaults to None.
+            mean of NYU). None for a bias of 0, or one above it where the
+            output is cut at 0 (:meth:`DepthOutput.bias`). Defaults to None.
         out_kernel (int): Kernel of the last convolution, odd. Defaults to 1.
         dropout_ratio (float): Dropout before it. Defaults to 0.0.
         norm_cfg (dict, optional): Config of the norms. Defaults to

@@ -192,8 +192,10 @@ class DepthEstimator(_DepthEstimator):
 
         Returns:
             List[SegDataSample]: With ``pred_depth_map.data``
-            ``(1, H', W')``.
+            ``(1, H', W')`` and the meta information ``flip_test``, whether
+            it is an average over both flips.
         """
+        flips = self.test_cfg.flip or self.test_cfg.mode == 'slide_flip'
         samples = data_samples
         if samples is None:
             samples = [SegDataSample() for _ in depth]
@@ -206,6 +208,8 @@ class DepthEstimator(_DepthEstimator):
                     self.align_corners,
                 )
             sample.pred_depth_map = PixelData(data=self._clamp(one)[0])
+            # for the protocol line of the metric
+            sample.set_metainfo(dict(flip_test=bool(flips)))
         return samples
 
     def _clamp(self, depth: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmdense.registry import MODELS
 
-from .depth_gradient_loss import forward_differences, neighbour_masks
+from .depth_gradient_loss import multi_scale_steps, per_image_mean
 from .depth_loss import LARGEST, DepthLoss
 
 # Below this many pixels a scale and a shift fit anything.
@@ -237,20 +237,8 @@ class SSILoss(DepthLoss):
             return data, None
         residual = residual.reshape(-1, height, width)
         mask = mask.reshape(-1, height, width)
-        sums, masks = [], []
-        for scale in range(self.scales):
-            step = 2**scale
-            coarse = residual[:, ::step, ::step]
-            known = mask[:, ::step, ::step]
-            pairs = zip(forward_differences(coarse), neighbour_masks(known))
-            # 0 outside the pairs, so that |0| gives no gradient there
-            parts = [
-                torch.where(pair, d, torch.zeros_like(d)).abs().flatten(1)
-                for d, pair in pairs
-            ]
-            sums.append(torch.cat(parts, dim=1))
-            masks.append(known.flatten(1))
-        return data, self._reduce(sums, masks)
+        steps, masks = multi_scale_steps(residual, mask, self.scales)
+        return data, self._reduce(steps, masks)
 
     def _residual(self, pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         if self.variant == 'trimmed':
@@ -281,5 +269,4 @@ class SSILoss(DepthLoss):
                 for part, mask in zip(parts, masks)
             ]
             return torch.stack(values).sum()
-        per_image = torch.stack([part.sum(dim=1) for part in parts]).sum(dim=0)
-        return (per_image / masks[0].sum(dim=1).clamp(min=1)).mean()
+        return per_image_mean(parts, masks[0])

@@ -219,6 +219,10 @@ def tiny_config(cfg: Config, size: int = SIZE) -> Config:
     sizes = _BACKBONES[name](backbone)
     backbone['init_cfg'] = None
     _shrink(cfg.model, sizes, size)
+    head = cfg.model.get('decode_head') or {}
+    if head.get('output') == 'inverse_affine' and head.get('scale') is None:
+        # they belong to weights, of which there are none
+        head.update(scale=1.0, shift=0.1)
     return cfg
 
 

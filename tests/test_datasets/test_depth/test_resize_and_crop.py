@@ -142,6 +142,30 @@ def test_dpt_resize__nearest_depth_equals_a_loop(size):
     np.testing.assert_array_equal(got['img'], expected)
 
 
+@pytest.mark.parametrize('size', [(48, 64), (37, 124), (130, 90)])
+def test_dpt_resize__float_is_that_of_images_from_0_to_1(size):
+    before = results(*size)
+    image = before['img'].copy()
+    # edges of full contrast: bicubic goes beyond
+    image[: size[0] // 2], image[:, : size[1] // 3] = 0, 255
+    before['img'] = image.copy()
+    step = dict(type='mmdense.DPTResize', scale=(64, 64), to_float32=True)
+    got = TRANSFORMS.build(step)(dict(before))
+    expected = cv2.resize(
+        image / 255.0, got['img'].shape[1::-1], interpolation=cv2.INTER_CUBIC
+    )
+    assert got['img'].dtype == np.float32
+    np.testing.assert_allclose(got['img'] / 255, expected, atol=1e-5)
+    np.testing.assert_array_equal(before['img'], image)
+    assert got['img'].max() > 255 and got['img'].min() < 0
+    assert got['gt_depth_map'].shape == got['img_shape']
+    rounded = DPTResize(scale=(64, 64))(dict(before))['img']
+    assert rounded.dtype == np.uint8
+    clipped = np.clip(got['img'], 0, 255)
+    assert np.abs(clipped - rounded).max() <= 1
+    assert np.abs(clipped - rounded).max() > 0.2
+
+
 def test_dpt_resize__truth_of_tests_stays():
     before = results(48, 70)
     truth = before['gt_depth_map'].copy()

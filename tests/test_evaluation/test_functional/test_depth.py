@@ -175,6 +175,19 @@ def test_align_depth__deviation_in_ranges_of_the_truth():
     assert deviation == pytest.approx((0.1 + 0 + 0.2) / 0.8, rel=1e-5)
 
 
+@pytest.mark.parametrize('space', ['depth', 'inverse'])
+@pytest.mark.parametrize('count', [1, 3])
+def test_align_depth__constant_truth_has_no_solution(space, count):
+    target = torch.full((count,), 2.0)
+    pred = torch.linspace(1, 3, 5)[:count]
+    depth, fit, deviation = align_depth(pred, target, 'least_squares', space)
+    numbers = [*depth.tolist(), *fit, deviation]
+    assert all(map(math.isnan, numbers)) and len(depth) == count
+    # a factor does not depend on the spread of the truth
+    depth, fit, _ = align_depth(pred, target, 'median', space)
+    assert torch.isfinite(depth).all() and fit.scale > 0
+
+
 def test_reduce_sums__image_and_pixel():
     rows, images = [], []
     for seed, shape in ((0, (4, 5)), (1, (9, 7))):
@@ -182,6 +195,8 @@ def test_reduce_sums__image_and_pixel():
         images.append(loop_metrics(pred, target, 1e-3, 99))
         rows.append(depth_sums(pred, target, valid_pixels(target)))
     rows.insert(1, np.zeros(len(SUM_NAMES)))
+    # could not be aligned
+    rows.insert(2, np.array([7.0, *np.full(len(SUM_NAMES) - 1, math.nan)]))
     by_image = reduce_sums(np.stack(rows))
     for name in METRIC_NAMES:
         expected = (images[0][name] + images[1][name]) / 2

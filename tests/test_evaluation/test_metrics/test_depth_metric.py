@@ -293,6 +293,45 @@ def test_depth_metric__aligned_in_inverse_depth(protocol):
     assert got[f'{protocol}/abs_rel'] > 0.01
 
 
+@pytest.mark.parametrize('kind', ['constant', 'single pixel'])
+@pytest.mark.parametrize('protocol', ['affine_ablation', 'zero_shot_nyu'])
+def test_depth_metric__truth_without_a_fit_is_skipped(
+    protocol, kind, tmp_path
+):
+    samples = [inverse_sample(i) for i in range(3)]
+    flat = inverse_sample(3)
+    truth = flat['gt_depth_map']['data']
+    if kind == 'constant':
+        truth.fill_(3.0)
+    else:
+        truth[:, 1:] = 0
+        truth[:, :, 1:] = 0
+        truth[0, 0, 0] = 2.0
+    path = tmp_path / 'images.csv'
+    metric = DepthMetric(protocol, csv_file=str(path))
+    expected = evaluate(DepthMetric(protocol), samples)
+    got, text = collect_log(metric, [*samples[:2], flat, samples[2]])
+    assert got.pop(f'{protocol}/skipped') == 1
+    assert expected.pop(f'{protocol}/skipped') == 0
+    assert got == expected and got[f'{protocol}/images'] == 3
+    assert not any(map(math.isnan, got.values()))
+    assert '1 of 4 images have constant ground truth' in text
+    assert 'skipped: 3.jpg' in text
+    with open(path, newline='') as file:
+        rows = list(csv.DictReader(file))
+    reasons = [row['skipped'] for row in rows]
+    assert reasons == ['', '', 'constant ground truth', '']
+    assert int(rows[2]['valid_pixels']) == (80 if kind == 'constant' else 1)
+    assert rows[2]['scale'] == rows[2][metric.depth_metrics[0]] == ''
+
+
+def test_depth_metric__deviation_needs_scale_and_shift():
+    name = 'abs_rel_dev_after_affine_alignment'
+    for alignment in ('none', 'median'):
+        with pytest.raises(ValueError, match='least_squares'):
+            DepthMetric(depth_metrics=[name], alignment=alignment)
+
+
 def test_depth_metric__cap_of_an_aligned_prediction():
     # the fit gives an inverse depth below 0 at the last pixel
     target = torch.tensor([[[1.0, 1.0, 9.0, 9.0]]])
@@ -410,11 +449,13 @@ def test_depth_metric__csv(tmp_path):
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
         *('img_path', 'dataset', 'valid_pixels', 'broken_pixels'),
-        *('scale', 'shift', 'rmse', 'd1'),
+        *('scale', 'shift', 'skipped', 'rmse', 'd1'),
     ]
     assert [row['img_path'] for row in rows] == ['0.jpg', '1.jpg', '2.jpg']
     assert rows[0]['dataset'] == 'a,b'
     assert rows[1]['valid_pixels'] == '0' and rows[1]['rmse'] == ''
+    reasons = [row['skipped'] for row in rows]
+    assert reasons == ['', 'no valid ground truth', '']
     mean = (float(rows[0]['rmse']) + float(rows[2]['rmse'])) / 2
     assert got['depth/rmse'] == mean
     truth = samples[0]['gt_depth_map']['data']

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 from torch import nn
 
@@ -9,6 +10,7 @@ pytest.importorskip('mmseg')
 
 from mmseg.structures import SegDataSample  # noqa: E402
 
+from mmdense.evaluation.metrics import DepthMetric  # noqa: E402
 from mmdense.models.losses import DepthGradientLoss  # noqa: E402
 from mmdense.registry import MODELS  # noqa: E402
 
@@ -114,6 +116,27 @@ def test_depth_estimator__flip_averages_both_views():
         a, b = a.pred_depth_map.data, b.pred_depth_map.data.flip(2)
         assert (a - b).abs().max() > 1e-3
         torch.testing.assert_close(c.pred_depth_map.data, (a + b) / 2)
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'word'),
+    [
+        (None, 'off'),
+        (dict(mode='whole', flip=True), 'on'),
+        (dict(mode='slide', crop_size=(8, 8), stride=(4, 4)), 'off'),
+        (dict(mode='slide_flip', crop_size=(8, 8), stride=(4, 4)), 'on'),
+    ],
+)
+def test_depth_estimator__protocol_line_has_the_flip_test(cfg, word):
+    metric = DepthMetric()
+    evaluator = Evaluator([metric])
+    results = predict(
+        make_model(cfg), torch.randn(1, 3, 8, 12), [make_sample()]
+    )
+    assert results[0].flip_test is (word == 'on')
+    evaluator.process(results)
+    assert evaluator.evaluate(1)['depth/images'] == 1
+    assert metric.description.endswith(f'flip test {word}')
 
 
 def test_depth_estimator__slide_really_slides():

@@ -280,7 +280,7 @@ def test_uper_depth_head__after_feature2pyramid_of_plain_vit_maps():
         (dict(channels=[]), 'empty'),
         (dict(min_depth=3, max_depth=2), 'min_depth < max_depth'),
         (dict(output='exp'), 'sigmoid_range'),
-        (dict(output='inverse_affine'), 'scale'),
+        (dict(output='inverse_affine', scale=1.0), 'shift'),
         (dict(scale=1.0, shift=0.0), 'inverse_affine'),
         (dict(output='relative', init_depth=2.0), 'no unit'),
         (dict(init_depth=10.0), 'init_depth'),

@@ -8,6 +8,7 @@ import mmdense  # noqa: F401  (makes mmseg importable without mmcv.ops)
 pytest.importorskip('mmseg')
 
 from mmdense.models.depthers import DepthOutput  # noqa: E402
+from mmdense.utils.errors import UserError  # noqa: E402
 
 X = [-1e3, -0.5, 0.0, 1.0, 1e3]
 NYU = dict(scale=3.05e-4, shift=0.1378)
@@ -112,7 +113,7 @@ def test_depth_output__bias_gives_the_depth(mode, options):
     assert values(module, [bias]) == pytest.approx([2.7])
 
 
-@pytest.mark.parametrize('mode', ['relative', 'inverse_affine'])
+@pytest.mark.parametrize('mode', ['relative', 'inverse_affine', 'relu_min'])
 def test_depth_output__head_cut_at_zero_does_not_start_there(mode):
     module = out(mode, **(NYU if mode == 'inverse_affine' else {}))
     x = torch.tensor([module.bias('Head', None)], requires_grad=True)
@@ -124,8 +125,9 @@ def test_depth_output__head_cut_at_zero_does_not_start_there(mode):
     'mode,options,match',
     [
         ('log', {}, 'relative'),
-        ('inverse_affine', {}, '6.016e-5'),
         ('inverse_affine', dict(scale=-1.0, shift=0.0), 'above 0'),
+        ('inverse_affine', dict(scale=1.0), 'still to be found'),
+        ('inverse_affine', dict(shift=1.0), 'still to be found'),
         ('relative', dict(learn_affine=True), 'belong'),
         ('sigmoid_range', dict(shift=1.0), 'belong'),
     ],
@@ -133,6 +135,26 @@ def test_depth_output__head_cut_at_zero_does_not_start_there(mode):
 def test_depth_output__bad_settings(mode, options, match):
     with pytest.raises(ValueError, match=match):
         out(mode, **options)
+
+
+@pytest.mark.parametrize('learn', [True, False])
+def test_depth_output__open_scale_is_built_but_refuses_to_run(learn):
+    module = out('inverse_affine', learn_affine=learn)
+    assert 'a=None' in repr(module)
+    for run in (lambda: values(module), lambda: module.bias('Head', 2.0)):
+        with pytest.raises(UserError) as info:
+            run()
+        for part in (
+            'model.decode_head.scale',
+            'model.decode_head.shift',
+            'tools/analysis_tools/fit_scale_shift.py',
+        ):
+            assert part in str(info.value)
+
+
+def test_depth_output__start_stays_within_a_small_range():
+    module = DepthOutput('relu_min', 0.2, 0.6)
+    assert values(module, [module.bias('Head', None)]) == pytest.approx([0.4])
 
 
 def test_depth_output__unreachable_start_is_named():

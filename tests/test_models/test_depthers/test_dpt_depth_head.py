@@ -79,8 +79,8 @@ BACKBONES = {
 }
 
 
-def make_model(name='vit', **head):
-    torch.manual_seed(0)
+def make_model(name='vit', seed=0, **head):
+    torch.manual_seed(seed)
     backbone, options = BACKBONES[name]
     if 'tokens' in options.get('levels', ['tokens']):
         widths = [4, 6, 8, 10]
@@ -211,11 +211,15 @@ def test_dpt_depth_head__batch_equals_single_images():
     torch.testing.assert_close(both, each, atol=1e-5, rtol=1e-5)
 
 
-def test_dpt_depth_head__relative_start_is_alive():
-    model = make_model(output='relative')
-    with torch.no_grad():
-        got = model(torch.randn(2, 3, 64, 96), mode='tensor')
-    assert (got > 0).float().mean() > 0.99
+@pytest.mark.parametrize('output', ['relative', 'relu_min'])
+def test_dpt_depth_head__start_is_alive(output):
+    options = dict(output=output, min_depth=1e-3, max_depth=10.0)
+    floor = 1e-3 if output == 'relu_min' else 0.0
+    for seed in range(20):
+        model = make_model(seed=seed, **options)
+        with torch.no_grad():
+            got = model(torch.randn(2, 3, 64, 96), mode='tensor')
+        assert (got > floor).float().mean() > 0.99, seed
 
 
 def test_dpt_depth_head__default_loss_of_relative_output_is_ssi():

@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmdense.models.losses import BerHuLoss, DepthGradientLoss, SILogLoss
+from mmdense.models.losses import (
+    BerHuLoss,
+    DepthGradientLoss,
+    SILogLoss,
+    SSILoss,
+)
+from mmdense.models.losses.ssi_loss import normalize_robustly
 from mmdense.registry import MODELS
 from mmdense.testing.golden_cases.depth import depth_losses
 
@@ -16,6 +22,7 @@ LOSSES = [
     dict(type='mmdense.BerHuLoss'),
     dict(type='mmdense.DepthGradientLoss', mode='edge_aware'),
     dict(type='mmdense.DepthGradientLoss', mode='match_gt'),
+    dict(type='mmdense.DepthGradientLoss', mode='multi_scale'),
     dict(type='mmdense.SILogLoss', variant='toolbox'),
     dict(type='mmdense.SILogLoss', variant='eigen'),
     dict(type='mmdense.SILogLoss', variant='eigen_squared'),
@@ -27,6 +34,7 @@ IDS = [
     'berhu',
     'edge_aware',
     'match_gt',
+    'multi_scale',
     'toolbox',
     'eigen',
     'eigen_squared',
@@ -91,6 +99,25 @@ def loop_match_gt(pred, target):
     return np.mean(steps['x']) + np.mean(steps['y'])
 
 
+def loop_multi_scale(pred, target, scales):
+    images = []
+    for p, t in zip(pred[:, 0].numpy(), target[:, 0].numpy()):
+        height, width = p.shape
+        total = 0.0
+        for k in range(scales):
+            n = 2**k
+            for y in range(0, height, n):
+                for x in range(0, width, n):
+                    for yy, xx in ((y, x + n), (y + n, x)):
+                        if yy >= height or xx >= width:
+                            continue
+                        if t[y, x] > 0 and t[yy, xx] > 0:
+                            there = np.log(p[yy, xx] / t[yy, xx])
+                            total += abs(there - np.log(p[y, x] / t[y, x]))
+        images.append(total / max((t > 0).sum(), 1))
+    return np.mean(images)
+
+
 def loop_silog(pred, target, focus, eps, ddof, per_image):
     groups = []
     for p, t in zip(pred.numpy(), target.numpy()):
@@ -130,6 +157,47 @@ def test_depth_gradient__equals_loop(seed, shape):
     assert match(pred, target).item() == pytest.approx(
         loop_match_gt(pred, target), rel=1e-5
     )
+
+
+@pytest.mark.parametrize('scales', [1, 2, 4])
+@pytest.mark.parametrize('hole', [0.0, 0.3, 0.8])
+@pytest.mark.parametrize('shape', [(2, 17, 22), (1, 2, 3), (3, 9, 1)])
+@pytest.mark.parametrize('channel', [True, False])
+def test_multi_scale_gradient__equals_loop(scales, hole, shape, channel):
+    pred, target, _ = make_batch(1, *shape, hole=hole)
+    target[-1] = 0 if shape[0] > 1 else target[-1]
+    loss = DepthGradientLoss('multi_scale', loss_weight=0.5, scales=scales)
+    expected = 0.5 * loop_multi_scale(pred, target, scales)
+    given = (pred, target) if channel else (pred[:, 0], target[:, 0])
+    assert loss(*given).item() == pytest.approx(expected, rel=1e-4)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert loss(*given).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_multi_scale_gradient__blind_to_scale_but_not_to_edges():
+    pred, target, _ = make_batch(0, 2, 17, 22, hole=0.2)
+    loss = DepthGradientLoss('multi_scale')
+    assert loss(3 * target, target).item() == pytest.approx(0, abs=1e-5)
+    torch.testing.assert_close(
+        loss(3 * pred, target), loss(pred, 7 * target), rtol=1e-4, atol=0
+    )
+    assert loss(pred, target) > 0.1
+
+
+def test_multi_scale_gradient__is_the_term_of_ssi_loss():
+    pred, target, _ = make_batch(0, 2, 17, 22, hole=0.2)
+    mask = target > 0
+    loss = SSILoss('trimmed', target='inverse')
+    data, gradient = loss.terms(pred, target, mask)
+    flat = [
+        normalize_robustly(x.flatten(1), mask.flatten(1), 1e-6)
+        for x in (pred, target)
+    ]
+    # depths whose logarithms are those maps
+    pred, target = (x.reshape(pred.shape).exp() for x in flat)
+    target = torch.where(mask, target, torch.zeros_like(target))
+    same = DepthGradientLoss('multi_scale', loss_weight=1.0)(pred, target)
+    torch.testing.assert_close(same, gradient, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize('seed', [0, 1])
@@ -382,6 +450,7 @@ def test_depth_losses__gradient_is_numeric_derivative(cfg):
         (lambda p, t, i: BerHuLoss(factor=0.0), 'factor'),
         (lambda p, t, i: BerHuLoss(loss_name='berhu'), 'loss_'),
         (lambda p, t, i: DepthGradientLoss('l1'), 'edge_aware'),
+        (lambda p, t, i: DepthGradientLoss(scales=0), 'scales=0'),
         (lambda p, t, i: SILogLoss('mmseg'), 'toolbox'),
         (lambda p, t, i: SILogLoss(variance_focus=2.0), r'\[0, 1\]'),
         (lambda p, t, i: SILogLoss(eps=0.0), 'eps'),

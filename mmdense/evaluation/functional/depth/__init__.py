@@ -21,6 +21,7 @@ from .regions import (
     evaluation_region,
     kb_region,
 )
+from .robust import robust_alignment
 from .sums import (
     EXTRA_METRIC_NAMES,
     METRIC_NAMES,
@@ -28,6 +29,7 @@ from .sums import (
     check_metric_names,
     clean_prediction,
     depth_sums,
+    is_scored,
     metrics_from_sums,
     reduce_sums,
     silog_focus,
@@ -51,9 +53,11 @@ __all__ = [
     'depth_sums',
     'evaluation_region',
     'fit_alignment',
+    'is_scored',
     'kb_region',
     'metrics_from_sums',
     'reduce_sums',
+    'robust_alignment',
     'silog_focus',
     'valid_pixels',
     'wrong_pairs',

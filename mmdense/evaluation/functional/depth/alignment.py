@@ -85,6 +85,9 @@ def align_depth(
     Values that are not finite do not take part in the fit; before it is
     applied NaN becomes 0, infinities the largest and smallest finite value.
 
+    Scale and shift have no solution where the truth is constant, a single
+    pixel for instance: any prediction would fit, with scale 0.
+
     Sources: [0] Ranftl et al., Towards Robust Monocular Depth Estimation,
     TPAMI 2020, section 6 (least squares in inverse depth, cap).
 
@@ -102,7 +105,8 @@ def align_depth(
         Tuple[Tensor, Alignment, float]: Depth ``(n,)`` in the type of
         ``pred``, which may lie outside the range of the protocol; the fit;
         and the sum of absolute deviations in ``space``, divided by the range
-        of the true values there (NaN without a fit).
+        of the true values there (NaN without a fit or a range). All of them
+        are NaN if there is no solution.
     """
     floor = SMALLEST_INVERSE if cap is None else 1 / cap
     values = pred
@@ -113,6 +117,10 @@ def align_depth(
             values = 1 / values.clamp(min=floor)
         return values, Alignment(), float('nan')
     truth = target if space == 'depth' else 1 / target.double()
+    span = float(truth.max() - truth.min()) if truth.numel() else 0.0
+    if method == 'least_squares' and not span:
+        nan = float('nan')
+        return torch.full_like(pred, nan), Alignment(nan, nan), nan
     fit = fit_alignment(values, truth, method)
     values = values.double()
     finite = torch.isfinite(values)
@@ -122,7 +130,6 @@ def align_depth(
             values, 0.0, float(known.max()), float(known.min())
         )
     aligned = values * fit.scale + fit.shift
-    span = float(truth.max() - truth.min()) if truth.numel() else 0.0
     total = float((aligned - truth).abs().sum())
     deviation = total / span if span else float('nan')
     if space == 'inverse':

@@ -290,6 +290,21 @@ def metrics_from_sums(
     return {name: float(value) for name, value in values.items()}
 
 
+def is_scored(per_image: np.ndarray) -> np.ndarray:
+    """Images that count.
+
+    Args:
+        per_image (ndarray): ``(N, M)``, M at least 2, rows that begin with
+            the sums of :func:`depth_sums`.
+
+    Returns:
+        ndarray: bool ``(N,)``; False without a valid pixel, and where the
+        sums are NaN: no alignment has a solution.
+    """
+    scored: np.ndarray = (per_image[:, 0] > 0) & ~np.isnan(per_image[:, 1])
+    return scored
+
+
 def reduce_sums(
     per_image: np.ndarray,
     names: Sequence[str] = METRIC_NAMES,
@@ -302,8 +317,8 @@ def reduce_sums(
         names (Sequence[str]): Metrics to compute. Defaults to
             :data:`METRIC_NAMES`.
         reduction (str): 'image': mean of the per-image values. 'pixel':
-            values of all pixels together. Images without a valid pixel do
-            not count. Defaults to 'image'.
+            values of all pixels together. Defaults to 'image'. Images count
+            as :func:`is_scored` says.
 
     Returns:
         Dict[str, float]: Value per name; NaN if no image is valid.
@@ -311,7 +326,7 @@ def reduce_sums(
     if reduction not in ('image', 'pixel'):
         raise ValueError(f"reduction={reduction!r}, choose 'image' or 'pixel'")
     per_image = np.asarray(per_image, np.float64).reshape(-1, len(SUM_NAMES))
-    kept = per_image[per_image[:, 0] > 0]
+    kept = per_image[is_scored(per_image)]
     if reduction == 'pixel' or len(kept) == 0:
         return metrics_from_sums(kept.sum(axis=0), names)
     rows = [metrics_from_sums(row, names) for row in kept]
