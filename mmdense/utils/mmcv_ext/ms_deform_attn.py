@@ -1,14 +1,12 @@
 """Multi-scale deformable attention (Zhu et al. 2021, equation 3)."""
 
-import sys
 from functools import lru_cache
-from typing import Any, List, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .finder import EXTENSION, StandInLoader
 from .torchvision_ops import computing_dtype
 
 # Images in one piece of the compiled kernel, mmcv's default.
@@ -206,10 +204,9 @@ def _compiled_kernel(
 
 def _is_compiled() -> bool:
     """Whether mmcv brings its own kernels."""
-    import mmcv.ops  # noqa: F401  (loads the extension)
+    from mmcv import _ext
 
-    spec: Any = getattr(sys.modules[EXTENSION], '__spec__', None)
-    return not isinstance(getattr(spec, 'loader', None), StandInLoader)
+    return _ext.ms_deform_attn_forward is not ms_deform_attn_forward
 
 
 # The copy to a GPU makes the host wait: once for each input size.
