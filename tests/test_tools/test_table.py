@@ -50,11 +50,13 @@ def test_missing__pretraining_that_is_not_there_is_counted_by_itself():
         keys[1]: ['no pre-training config x'],
         keys[2]: ['quoted: y'],
     }
-    text = tool.missing_text(found, 4, 'all')
+    text = tool.missing_text(found, 4, 'all', False)
     assert text.endswith(
         'all: 1 of 4 rows have a config, 1 have one whose pre-training is '
-        'missing, 1 have none, 1 are quoted and have none on purpose.\n'
+        'missing, 1 have none, 1 are quoted and have none on purpose; '
+        '--waiting lists those without their pre-training.\n'
     )
+    assert keys[1] not in text
 
 
 def test_missing__waiting_rows_stand_behind_those_without_a_config():
@@ -67,7 +69,7 @@ def test_missing__waiting_rows_stand_behind_those_without_a_config():
         others[0]: ['no pre-training config later_b'],
         others[1]: ['x is not in configs/public_weights.yml'],
     }
-    assert tool.missing_text(found, 9, 'all').splitlines() == [
+    assert tool.missing_text(found, 9, 'all', True).splitlines() == [
         'SelfPatch:Table 1',
         f'  {keys[1]}',
         '',

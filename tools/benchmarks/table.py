@@ -65,6 +65,12 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='with --missing: the rows of other methods too',
     )
+    add(
+        '--waiting',
+        action='store_true',
+        help='with --missing: also the rows whose config waits for that of a '
+        'pre-training, which are counted otherwise',
+    )
     other('--todo', metavar='ROW', help='print the commands for a row')
     other('--keys', action='store_true', help='list the keys of all rows')
     args = parser.parse_args()
@@ -76,8 +82,9 @@ def check_args(
     parser: argparse.ArgumentParser, args: argparse.Namespace
 ) -> None:
     """Refuse options that would be ignored."""
-    if args.baselines and not args.missing:
-        parser.error('--baselines goes with --missing')
+    for name in ('baselines', 'waiting'):
+        if getattr(args, name) and not args.missing:
+            parser.error(f'--{name} goes with --missing')
     if args.todo is not None:
         if not args.todo.strip():
             parser.error('--todo needs the key of a row, or a config')
@@ -125,17 +132,20 @@ def _by_table(found: Dict[str, str]) -> List[str]:
     return rows
 
 
-def missing_text(found: Dict[str, List[str]], total: int, whose: str) -> str:
+def missing_text(
+    found: Dict[str, List[str]], total: int, whose: str, all_waiting: bool
+) -> str:
     """List of rows that cannot be measured, grouped by table.
 
     Args:
         found (Dict[str, List[str]]): Of :meth:`Zoo.missing`.
         total (int): Rows that were looked at.
         whose (str): Whose rows they are.
+        all_waiting (bool): List those whose config waits for a pre-training
+            config of ours too.
 
     Returns:
-        str: Several lines: rows without a config, those whose config waits
-        for a pre-training config of ours, counts.
+        str: Several lines: rows without a config, those that wait, counts.
     """
     none = {k: '' for k, v in found.items() if v == ['no config']}
     waiting = {
@@ -147,7 +157,7 @@ def missing_text(found: Dict[str, List[str]], total: int, whose: str) -> str:
     first = {k: '' if k in none else v for k, v in others.items()}
     quoted = sum(text.startswith('quoted: ') for text in others.values())
     rows = _by_table(first)
-    if waiting:
+    if waiting and all_waiting:
         title = 'With a config that waits for one of a pre-training:'
         rows += ['', title, *_by_table(waiting)]
     count = len(found) - quoted - len(none)
@@ -158,6 +168,8 @@ def missing_text(found: Dict[str, List[str]], total: int, whose: str) -> str:
     )
     if quoted:
         text += f', {quoted} are quoted and have none on purpose'
+    if waiting and not all_waiting:
+        text += '; --waiting lists those without their pre-training'
     return '\n'.join([*rows, '', f'{text}.', '']).lstrip('\n')
 
 
@@ -174,7 +186,8 @@ def list_missing(zoo: Zoo, args: argparse.Namespace) -> str:
         found = zoo.missing(args.paper, owned)
         found = {key: found[key] for key in keys if key in found}
         whose = "the papers' own methods" if owned else 'other methods'
-        parts.append(missing_text(found, len(keys), whose))
+        text = missing_text(found, len(keys), whose, args.waiting)
+        parts.append(text)
     return '\n'.join(parts)
 
 
