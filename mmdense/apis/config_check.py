@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader
 
 from ..registry import MissingToolboxError, toolbox_installed
 from ..utils.errors import UserError
+from .config_data import check_paths as paths_of
+from .config_data import check_sampler, is_local, may_be_absent
 
 # key of a dict -> registry that what is below it comes from
 _CONTEXT = {
@@ -259,30 +261,6 @@ def _check_component(
     ]
 
 
-def _is_local(path: str) -> bool:
-    return '://' not in path and not path.startswith('s3:')
-
-
-def _check_paths(path: str, node: Dict[str, Any]) -> List[str]:
-    problems = []
-    data_root = node.get('data_root')
-    if isinstance(data_root, str) and data_root and _is_local(data_root):
-        if not os.path.isdir(data_root):
-            problems.append(
-                f'{path}.data_root: no folder {data_root!r} '
-                f'(looked from {os.getcwd()}). Put or link the data there, '
-                f'or pass --cfg-options {path.lstrip(".")}.data_root=DIR.'
-            )
-    checkpoint = node.get('checkpoint')
-    if isinstance(checkpoint, str) and _is_local(checkpoint):
-        if not os.path.isfile(os.path.expanduser(checkpoint)):
-            problems.append(
-                f'{path}.checkpoint: no file {checkpoint!r} (looked from '
-                f'{os.getcwd()}).'
-            )
-    return problems
-
-
 def _check_keys(path: str, node: Any, known: Set[str]) -> List[str]:
     """Keys of a dict that are not among the known ones."""
     if not isinstance(node, dict):
@@ -364,14 +342,21 @@ def find_problems(
         if name in skip or name not in used or name in ('cfg', 'env_cfg'):
             continue
         context = _CONTEXT.get(name)
+        spared: List[str] = []
         for path, node, registry, own_scope, key in _walk(
             cfg[name], name, context, scope, name
         ):
             problems += _check_component(path, node, registry, own_scope, key)
-            if check_paths:
-                problems += _check_paths(path, node)
+            problems += check_sampler(path, node)
+            if not check_paths:
+                continue
+            may_lack = may_be_absent(path, node)
+            if may_lack is not None:
+                spared.append(may_lack)
+            if not path.startswith(tuple(spared)):
+                problems += paths_of(path, node)
     load_from = cfg.get('load_from')
-    if check_paths and isinstance(load_from, str) and _is_local(load_from):
+    if check_paths and isinstance(load_from, str) and is_local(load_from):
         if not os.path.isfile(os.path.expanduser(load_from)):
             problems.append(f'load_from: no file {load_from!r}.')
     return problems

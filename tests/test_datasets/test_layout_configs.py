@@ -252,6 +252,14 @@ def test_layout__counts_and_range_of_the_depth_class(name, kind):
     assert {p.plausible for p in parts} == {cls.PLAUSIBLE_RANGE}
 
 
+def test_layout__range_of_the_rooms_is_that_of_the_config(tmp_path):
+    config = _config('rooms_depth.py', tmp_path)
+    ranges = {tuple(one['plausible_range']) for one in _datasets(config)}
+    parts = LAYOUTS['rooms'].parts
+    assert ranges == {p.plausible for p in parts if hasattr(p, 'scale')}
+    assert ranges == {(0.5, 10)}
+
+
 def test_layout__kitti_lists_look_where_the_class_does():
     for part in LAYOUTS['kitti-eigen'].parts:
         assert part.image_roots == KITTIDepth.IMAGE_BASES

@@ -28,6 +28,8 @@ train_dataloader = dict(
         type='mmdense.DepthFolder',
         data_root=data_root,
         data_prefix=dict(img_path='train', depth_map_path='depth/train'),
+        # medians of rooms in metres; others hint at a wrong unit
+        plausible_range=(0.5, 10),
         pipeline=train_pipeline,
     ),
 )
@@ -40,6 +42,7 @@ val_dataloader = dict(
         type='mmdense.DepthFolder',
         data_root=data_root,
         data_prefix=dict(img_path='val', depth_map_path='depth/val'),
+        plausible_range=(0.5, 10),
         test_mode=True,
         pipeline=test_pipeline,
     ),

@@ -1,26 +1,34 @@
 """What all depth data sets have in common."""
 
 import logging
-import os.path as osp
 from contextlib import nullcontext
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from mmengine.dataset import BaseDataset
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.logging import print_log
 from torch import Tensor
 
+from ...utils.errors import UserValueError
 from ...utils.rng import mix_seed, sample_rng
-from ..image_index import IMAGE_EXTENSIONS
-from ..image_io import BadImageError, open_image
-from .errors import BadSampleError, DepthFileError, DepthSampleError
+from ..image_io import BadImageError
+from ..samplers import SeededIndex
+from .errors import (
+    NAMED,
+    BadSampleError,
+    DepthFileError,
+    DepthSampleError,
+    named,
+    raise_if_broken,
+    with_path,
+)
+from .stand_in import stand_in
 from .tally import SampleTally
 from .units import unit_problem
 
 # judge the share of bad samples only after so many reads
 _MIN_READS = 20
-_NAMED = 10
 
 
 class DepthDataset(BaseDataset):
@@ -28,9 +36,11 @@ class DepthDataset(BaseDataset):
 
     A sample that cannot be used (a file is missing, truncated, of another
     size, without a valid pixel, ...) is reported once with its file and
-    counted, and another one is drawn. ``strict=True`` and test mode stop
-    there instead. With :class:`mmdense.SeededSampler` samples and
-    replacements are functions of the seed of the sample.
+    counted, and another one is drawn; ``strict=True`` stops there instead.
+    With :class:`mmdense.SeededSampler` samples and replacements are functions
+    of the seed. In test mode nothing is drawn: an image without truth takes
+    the place of the bad one, so that metrics count it as skipped and name it.
+    ``tools/test.py`` sets ``strict``.
 
     When the list is read, a few depth maps are looked at: a median outside
     of ``plausible_range`` is a hint at a wrong unit and gives a warning.
@@ -42,8 +52,7 @@ class DepthDataset(BaseDataset):
         dataset_name (str, optional): ``dataset_name`` of every data info,
             by which metrics tell data sets apart. None for :attr:`NAME`.
             Defaults to None.
-        strict (bool): Raise for a bad sample in training, too. Defaults to
-            False.
+        strict (bool): Raise for a bad sample. Defaults to False.
         plausible_range (Sequence[float] or str, optional): Smallest and
             largest plausible median of a depth map in metres; 'auto' for
             that of the class; None for no check (unknown scale). Defaults
@@ -60,7 +69,7 @@ class DepthDataset(BaseDataset):
             ``serialize_data``; see mmengine's ``BaseDataset``.
 
     Raises:
-        ValueError: If ``max_bad_share`` or ``plausible_range`` is no range.
+        UserValueError: If ``max_bad_share`` or ``plausible_range`` is none.
     """
 
     METAINFO: dict = dict(classes=(), palette=[])
@@ -70,6 +79,8 @@ class DepthDataset(BaseDataset):
     PLAUSIBLE_RANGE: Optional[Tuple[float, float]] = None
     #: published number of samples of a split
     EXPECTED: Dict[str, int] = {}
+    #: what :func:`mmdense.apis.config_data.be_strict` looks for
+    strict_in_tests = True
 
     def __init__(
         self,
@@ -84,7 +95,7 @@ class DepthDataset(BaseDataset):
     ) -> None:
         name = type(self).__name__
         if not 0 <= max_bad_share <= 1:
-            raise ValueError(
+            raise UserValueError(
                 f'{name}: max_bad_share={max_bad_share}, use 0 to 1'
             )
         if plausible_range == 'auto':
@@ -94,7 +105,7 @@ class DepthDataset(BaseDataset):
             or len(plausible_range) != 2
             or not 0 < plausible_range[0] < plausible_range[1]
         ):
-            raise ValueError(
+            raise UserValueError(
                 f'{name}: plausible_range={plausible_range!r}, use '
                 "(low, high) in metres, 'auto' or None"
             )
@@ -164,6 +175,40 @@ class DepthDataset(BaseDataset):
                 'compared with published ones'
             )
 
+    def _usable(
+        self, data: List[Dict[str, Any]], lacking: Dict[int, str], what: str
+    ) -> List[Dict[str, Any]]:
+        """Entries to keep where files are missing.
+
+        Args:
+            data (List[dict]): All entries.
+            lacking (Dict[int, str]): Position of an entry and its missing
+                file.
+            what (str): What is missing, and where to look.
+
+        Returns:
+            List[dict]: The others, with a warning. In test mode all, since
+            metrics count them.
+
+        Raises:
+            DepthFileError: With ``strict``, or if no entry is complete.
+        """
+        if not lacking:
+            return data
+        text = (
+            f'{len(lacking)} of {len(data)} images have {what}. Missing: '
+            f'{named(lacking.values())}'
+        )
+        if self.strict or len(lacking) == len(data):
+            raise DepthFileError(text)
+        if self.test_mode:
+            self._warn(f'{text}. These images are not scored')
+            return data
+        self._warn(f'{text}. These images are left out')
+        return [
+            item for index, item in enumerate(data) if index not in lacking
+        ]
+
     # ---- samples ----
 
     def prepare_data(self, idx: int) -> Any:
@@ -189,10 +234,10 @@ class DepthDataset(BaseDataset):
         except BadSampleError:
             raise
         except (BadImageError, OSError) as error:
-            raise DepthFileError(_named(path, error)) from error
+            raise DepthFileError(with_path(path, error)) from error
         except Exception:
             # foreign loaders raise what they like at a broken image
-            _raise_if_broken(path)
+            raise_if_broken(path)
             raise
         if sample is None:
             raise DepthSampleError(
@@ -211,12 +256,14 @@ class DepthDataset(BaseDataset):
             Any: What the pipeline returns.
 
         Raises:
-            BadSampleError: If the sample cannot be used in test mode or with
-                ``strict``, or too many samples cannot be used.
+            BadSampleError: If the sample cannot be used and ``strict`` is
+                set, or too many samples cannot be used.
         """
         self.full_init()
-        if self.test_mode or self.strict:
+        if self.strict:
             return self.prepare_data(idx)
+        if self.test_mode:
+            return self._tested(idx)
         index: Any = idx
         error: Optional[BadSampleError] = None
         for attempt in range(self.max_refetch + 1):
@@ -234,6 +281,27 @@ class DepthDataset(BaseDataset):
             f'{type(self).__name__}: no usable sample in '
             f'{self.max_refetch + 1} attempts, the last: {error}'
         )
+
+    def _tested(self, idx: int) -> Any:
+        """The sample, or one without truth in its place."""
+        try:
+            sample = self.prepare_data(idx)
+        except BadSampleError as found:
+            error = found
+        else:
+            self._tally.read(failed=False)
+            return sample
+        self._tally.read(failed=True)
+        if self._tally.mark_bad(int(idx) % len(self)):
+            self._warn(f'sample not scored: {error}')
+        for step in range(1, min(len(self), self.max_refetch + 1)):
+            other = (int(idx) + step) % len(self)
+            try:
+                sample = self.prepare_data(idx - int(idx) + other)
+            except BadSampleError:
+                continue
+            return stand_in(sample, self.get_data_info(idx), error)
+        raise error
 
     def _replacement(self, idx: int, attempt: int) -> int:
         seed = getattr(idx, 'seed', None)
@@ -298,15 +366,29 @@ class DepthDataset(BaseDataset):
         if number <= self._reported:
             return
         self._reported = number
+        if not is_main_process():
+            return
         reads, failures, repaired = counts.sum(dim=0).tolist()
-        names = self._paths(bad)
-        more = f' and {number - _NAMED} more' if number > _NAMED else ''
+        left = [
+            self._reason(index) if rank < NAMED else ''
+            for rank, index in enumerate(np.flatnonzero(bad.numpy()).tolist())
+        ]
+        done = 'not scored' if self.test_mode else 'replaced by another sample'
         self._warn(
             f'{number} of {len(self)} samples could not be used; {failures} '
-            f'of {reads} reads were replaced by another sample, {repaired} '
-            f'maps had NaN, infinite or negative depth. Left out: '
-            f'{", ".join(names[:_NAMED])}{more}'
+            f'of {reads} reads were {done}, {repaired} maps had NaN, infinite '
+            'or negative depth. Left out:\n  ' + named(left, '\n  ')
         )
+
+    def _reason(self, index: int) -> str:
+        """Why a sample was left out; what other processes log is lost."""
+        try:
+            # leaves the random state of the process alone
+            self.prepare_data(SeededIndex(index, index))
+        except BadSampleError as error:
+            return str(error)
+        path = self.get_data_info(index)['img_path']
+        return f'{path}: can be used now; a random transform could not use it'
 
     def _warn(self, text: str) -> None:
         print_log(
@@ -314,18 +396,3 @@ class DepthDataset(BaseDataset):
             'current',
             level=logging.WARNING,
         )
-
-
-def _named(path: str, error: Exception) -> str:
-    text = str(error)
-    return text if path in text else f'{path}: cannot be read ({text})'
-
-
-def _raise_if_broken(path: str) -> None:
-    """Raise DepthFileError if the image, and not the code, is at fault."""
-    if not osp.isfile(path) or not path.lower().endswith(IMAGE_EXTENSIONS):
-        return
-    try:
-        open_image(path).decode()
-    except BadImageError as error:
-        raise DepthFileError(str(error)) from error

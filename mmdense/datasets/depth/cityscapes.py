@@ -6,6 +6,7 @@ from typing import Any, Dict, List
 from mmengine import fileio
 
 from mmdense.registry import DATASETS
+from mmdense.utils.errors import UserValueError
 
 from .base import DepthDataset
 from .errors import MissingDepthError
@@ -25,7 +26,7 @@ class CityscapesDepth(DepthDataset):
 
     Read depth with ``mmdense.LoadDisparity``. Images without disparity or
     camera are left out of the training set with a warning; with ``strict``
-    and in test mode they are an error.
+    they are an error.
 
     Source: Cordts et al., The Cityscapes Dataset, 2016.
 
@@ -39,7 +40,7 @@ class CityscapesDepth(DepthDataset):
         **kwargs (Any): See :class:`DepthDataset`.
 
     Raises:
-        ValueError: If ``split`` is unknown.
+        UserValueError: If ``split`` is unknown.
     """
 
     NAME = 'cityscapes'
@@ -54,7 +55,7 @@ class CityscapesDepth(DepthDataset):
         **kwargs: Any,
     ) -> None:
         if split not in self.EXPECTED:
-            raise ValueError(
+            raise UserValueError(
                 f'CityscapesDepth: split={split!r}, choose from '
                 f'{tuple(self.EXPECTED)}'
             )
@@ -75,8 +76,9 @@ class CityscapesDepth(DepthDataset):
             and ``scene`` (the city) per image, ordered by name.
 
         Raises:
-            MissingDepthError: If there is no image, or images have no
-                disparity or camera file.
+            MissingDepthError: If a folder is missing or has no image.
+            DepthFileError: If no image has disparity and camera file, or
+                with ``strict`` one has not.
         """
         images = self._files('img_path', _IMAGE)
         if not images:
@@ -86,13 +88,15 @@ class CityscapesDepth(DepthDataset):
             )
         disparities = set(self._files('depth_map_path', '_disparity.png'))
         cameras = set(self._files('camera_path', '_camera.json'))
-        complete = [
-            name for name in images if name in disparities and name in cameras
-        ]
-        if len(complete) < len(images):
-            self._tell_missing(images, disparities, cameras, len(complete))
-        self._warn_count(len(complete), self.split, self._folder('img_path'))
-        return [
+        lacking: Dict[int, str] = {}
+        for index, name in enumerate(images):
+            for key, ending, found in (
+                ('depth_map_path', '_disparity.png', disparities),
+                ('camera_path', '_camera.json', cameras),
+            ):
+                if name not in found:
+                    lacking.setdefault(index, self._path(key, name, ending))
+        data = [
             dict(
                 img_path=self._path('img_path', name, _IMAGE),
                 depth_map_path=self._path(
@@ -101,28 +105,15 @@ class CityscapesDepth(DepthDataset):
                 camera_path=self._path('camera_path', name, '_camera.json'),
                 scene=osp.dirname(name),
             )
-            for name in complete
-        ]
-
-    def _tell_missing(
-        self, images: List[str], disparities: set, cameras: set, left: int
-    ) -> None:
-        first = next(
-            self._path(key, name, ending)
             for name in images
-            for key, ending, found in (
-                ('depth_map_path', '_disparity.png', disparities),
-                ('camera_path', '_camera.json', cameras),
-            )
-            if name not in found
+        ]
+        data = self._usable(
+            data,
+            lacking,
+            'no disparity or no camera file (check data_root)',
         )
-        text = (
-            f'{len(images) - left} of {len(images)} images have no disparity '
-            f'or no camera file, the first missing file is {first}'
-        )
-        if not left or self.strict or self.test_mode:
-            raise MissingDepthError(f'{text}; check data_root')
-        self._warn(f'{text}; these images are left out')
+        self._warn_count(len(data), self.split, self._folder('img_path'))
+        return data
 
     def _folder(self, key: str) -> str:
         return osp.join(self.data_prefix[key], self.split)

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional
 from mmengine import fileio, list_from_file
 
 from mmdense.registry import DATASETS
+from mmdense.utils.errors import UserValueError
 
 from .base import DepthDataset
 from .errors import MissingDepthError
@@ -30,8 +31,8 @@ class DepthFolder(DepthDataset):
         depth_map_suffix (str): Suffix of depth maps. Defaults to '.png'.
         mask_suffix (str): Suffix of masks. Defaults to '.png'.
         depth_rescale_factor (float, optional): Metres per stored unit, given
-            to ``mmdense.LoadDepth`` of the pipeline unless that has its own.
-            None leaves the pipeline alone. Defaults to None.
+            to ``mmdense.LoadDepth`` of the pipeline; another value there is
+            an error. None leaves the pipeline alone. Defaults to None.
         stored (str): 'depth' or 'inverse' (inverse depth or disparity),
             given to ``mmdense.LoadDepth`` in the same way. Defaults to
             'depth'.
@@ -46,6 +47,13 @@ class DepthFolder(DepthDataset):
         pipeline (list, optional): Transforms. Defaults to None.
         data_root (str): Defaults to ''.
         **kwargs (Any): See :class:`DepthDataset`.
+
+    Pairs without an image or a depth map are left out of the training set
+    with a warning; with ``strict`` they are an error.
+
+    Raises:
+        UserValueError: If data set and ``mmdense.LoadDepth`` contradict each
+            other.
     """
 
     NAME = 'folder'
@@ -73,6 +81,8 @@ class DepthFolder(DepthDataset):
             given['stored'] = stored
             if plausible_range == 'auto':
                 plausible_range = None
+        if depth_rescale_factor is not None:
+            self.factor_key = 'depth_rescale_factor of the data set'
         self.img_suffix = img_suffix
         self.depth_map_suffix = depth_map_suffix
         self.mask_suffix = mask_suffix
@@ -97,8 +107,9 @@ class DepthFolder(DepthDataset):
             names.
 
         Raises:
-            MissingDepthError: If the folder or list is missing or empty, or
-                images have no depth map.
+            MissingDepthError: If a folder or the list is missing or empty.
+            DepthFileError: If no pair is complete, or with ``strict`` one is
+                not.
         """
         images = self.data_prefix['img_path']
         depths = self.data_prefix['depth_map_path']
@@ -109,6 +120,10 @@ class DepthFolder(DepthDataset):
                 f'{images}: no *{self.img_suffix} here; check data_root, '
                 'data_prefix and img_suffix'
             )
+        if not fileio.isdir(depths, self.backend_args):
+            raise MissingDepthError(
+                f'{depths}: no such folder; check data_root and data_prefix'
+            )
         data: List[Dict[str, Any]] = []
         for name in names:
             item = dict(
@@ -118,18 +133,19 @@ class DepthFolder(DepthDataset):
             if masks:
                 item['mask_path'] = osp.join(masks, name + self.mask_suffix)
             data.append(item)
-        lacking = [
-            str(item['depth_map_path'])
-            for item in data
-            if not fileio.exists(item['depth_map_path'], self.backend_args)
-        ]
-        if lacking:
-            raise MissingDepthError(
-                f'{len(lacking)} of {len(data)} images have no depth map, '
-                f'the first is {lacking[0]}; check data_prefix and '
-                'depth_map_suffix'
-            )
-        return data
+        # names of a list may have no image either
+        keys = ('img_path',) if self.ann_file else ()
+        lacking: Dict[int, str] = {}
+        for index, item in enumerate(data):
+            for key in (*keys, 'depth_map_path'):
+                if not fileio.exists(item[key], self.backend_args):
+                    lacking.setdefault(index, item[key])
+        return self._usable(
+            data,
+            lacking,
+            'no image or no depth map (check data_prefix, img_suffix and '
+            'depth_map_suffix)',
+        )
 
     def _names(self, folder: str) -> List[str]:
         if self.ann_file:
@@ -156,11 +172,18 @@ class DepthFolder(DepthDataset):
 
 
 def _with(step: Any, given: Dict[str, Any]) -> Any:
-    """Give LoadDepth what the data set knows, if it has none itself."""
+    """Give LoadDepth what the data set knows."""
     if (
         not given
         or not isinstance(step, dict)
         or str(step.get('type')).rsplit('.', 1)[-1] != 'LoadDepth'
     ):
         return step
+    for key, value in given.items():
+        if key in step and step[key] != value:
+            raise UserValueError(
+                f'DepthFolder: {key}={value!r} of the data set and '
+                f'{key}={step[key]!r} of {step["type"]} in its pipeline '
+                'contradict each other; leave one of them out'
+            )
     return {**given, **step}

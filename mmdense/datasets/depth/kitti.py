@@ -3,9 +3,10 @@
 from typing import Any, Dict, List, Optional
 
 from mmdense.registry import DATASETS
+from mmdense.utils.errors import UserValueError
 
 from .base import DepthDataset
-from .errors import MissingDepthError
+from .errors import DepthFileError, MissingDepthError, named
 from .lists import find_base, folder_of, read_depth_list, with_suffix
 
 
@@ -38,7 +39,7 @@ class KITTIDepth(DepthDataset):
         **kwargs (Any): See :class:`DepthDataset`.
 
     Raises:
-        ValueError: If ``split`` is unknown.
+        UserValueError: If ``split`` is unknown.
     """
 
     NAME = 'kitti'
@@ -62,7 +63,7 @@ class KITTIDepth(DepthDataset):
         **kwargs: Any,
     ) -> None:
         if split not in self.EXPECTED:
-            raise ValueError(
+            raise UserValueError(
                 f'KITTIDepth: split={split!r}, choose from '
                 f'{tuple(self.EXPECTED)}'
             )
@@ -106,12 +107,18 @@ class KITTIDepth(DepthDataset):
                 folders[drive] = folder_of(
                     root, self.DEPTH_BASES, drive, self.backend_args
                 )
-        if not any(folders.values()):
-            raise MissingDepthError(
-                f'{entries[0].depth}: no drive of {path} has depth in '
-                f'{[f"{root}/{base}" for base in self.DEPTH_BASES]}; check '
-                'data_root'
+        without = [drive for drive, folder in folders.items() if not folder]
+        if without:
+            text = (
+                f'{len(without)} of {len(folders)} drives of {path} have no '
+                f'depth in {named(self.DEPTH_BASES)} of {root}: '
+                f'{named(without)}; check data_root'
             )
+            if len(without) == len(folders):
+                raise MissingDepthError(text)
+            if self.strict:
+                raise DepthFileError(text)
+            self._warn(text)
         if self.without_depth:
             self._warn(
                 f'{path}: {self.without_depth} of '

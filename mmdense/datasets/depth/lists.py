@@ -5,7 +5,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine import fileio, list_from_file
 
-from .errors import DepthFileError, MissingDepthError
+from .errors import DepthFileError, MissingDepthError, named
 
 # entries looked at to find the folder that a list starts from
 _PROBES = 16
@@ -135,8 +135,8 @@ def find_base(
     if not best[0]:
         tried = ' or '.join(osp.join(root, base) for base in bases)
         raise MissingDepthError(
-            f'{probes[0]} and {len(probes) - 1} more entries of the list are '
-            f'not in {tried}; check data_root'
+            f'{len(probes)} entries of the list were looked for and are not '
+            f'in {tried}: {named(probes)}; check data_root'
         )
     return best[1], best[2]
 

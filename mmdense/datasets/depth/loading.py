@@ -1,5 +1,6 @@
 """Transforms that read images and depth maps."""
 
+import io
 import json
 from typing import Any, Dict, Optional, Tuple
 
@@ -9,10 +10,12 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
 from mmseg.datasets.transforms import LoadDepthAnnotation
 from mmseg.utils.io import datafrombytes
+from PIL import Image
 
 from mmdense.registry import TRANSFORMS
+from mmdense.utils.errors import UserValueError
 
-from .errors import DepthFileError
+from .errors import DepthFileError, first_line
 
 _PNG, _PNG_END = b'\x89PNG', b'IEND'
 _JPEG, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
@@ -83,14 +86,25 @@ def _read(path: str, what: str, backend_args: Any) -> bytes:
         raise DepthFileError(
             f'{path}: cannot be opened ({error}); check data_root, {what}'
         ) from error
+    if not content:
+        raise DepthFileError(f'{path}: empty file (0 bytes)')
     for start, end in ((_PNG, _PNG_END), (_JPEG, _JPEG_END)):
-        # OpenCV fills up cut files without a word
+        # OpenCV fills up cut files without a word; where more than an end
+        # mark follows the picture, Pillow finds out
         if content.startswith(start) and content.find(end, -64) < 0:
-            raise DepthFileError(
-                f'{path}: truncated file ({len(content)} bytes, its end is '
-                'missing)'
-            )
+            _decode_all(path, content)
     return content
+
+
+def _decode_all(path: str, content: bytes) -> None:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except Exception as error:  # decoders raise what they like
+        raise DepthFileError(
+            f'{path}: truncated or broken file ({len(content)} bytes, '
+            f'{first_line(error)})'
+        ) from error
 
 
 @TRANSFORMS.register_module()
@@ -124,7 +138,9 @@ class LoadImage(LoadImageFromFile):
                 content, flag=self.color_type, backend=self.imdecode_backend
             )
         except Exception as error:  # decoders raise what they like
-            raise DepthFileError(f'{path}: broken image ({error})') from error
+            raise DepthFileError(
+                f'{path}: broken image ({first_line(error)})'
+            ) from error
         if image is None:
             raise DepthFileError(
                 f'{path}: {len(content)} bytes that are no image'
@@ -176,11 +192,11 @@ class LoadDepth(LoadDepthAnnotation):
     ) -> None:
         name = type(self).__name__
         if stored not in ('depth', 'inverse'):
-            raise ValueError(
+            raise UserValueError(
                 f"{name}: stored={stored!r}, choose 'depth' or 'inverse'"
             )
         if not depth_rescale_factor > 0:
-            raise ValueError(
+            raise UserValueError(
                 f'{name}: depth_rescale_factor={depth_rescale_factor}, use a '
                 'positive number'
             )
@@ -284,7 +300,9 @@ class LoadDepth(LoadDepthAnnotation):
         try:
             raw = datafrombytes(content, backend=backend)
         except Exception as error:  # decoders raise what they like
-            raise DepthFileError(f'{path}: broken file ({error})') from error
+            raise DepthFileError(
+                f'{path}: broken file ({first_line(error)})'
+            ) from error
         if raw is None:
             raise DepthFileError(
                 f'{path}: {backend} cannot decode this file '

@@ -7,6 +7,7 @@ from mmcv.transforms import BaseTransform
 from torch.utils.data import get_worker_info
 
 from mmdense.registry import TRANSFORMS
+from mmdense.utils.errors import UserValueError
 
 from .errors import DepthFileError
 from .loading import add_depth
@@ -128,7 +129,7 @@ class LoadDepthMat(BaseTransform):
 
     def __init__(self, depth_key: str = 'depths', min_valid: int = 1) -> None:
         if depth_key not in ('depths', 'rawDepths'):
-            raise ValueError(
+            raise UserValueError(
                 f'LoadDepthMat: depth_key={depth_key!r}, choose '
                 "'depths' or 'rawDepths'"
             )

@@ -8,6 +8,7 @@ from mmengine.dataset import ConcatDataset
 from mmengine.logging import print_log
 
 from mmdense.registry import DATASETS
+from mmdense.utils.errors import UserValueError
 
 from ...utils.rng import mix_seed
 from .errors import MissingDepthError
@@ -44,7 +45,7 @@ class MixedDepth(ConcatDataset):
         lazy_init (bool): Read lists at first use. Defaults to False.
 
     Raises:
-        ValueError: If an argument cannot be used.
+        UserValueError: If an argument cannot be used.
         MissingDepthError: If a data set is not there, or none with 'skip'.
     """
 
@@ -57,11 +58,11 @@ class MixedDepth(ConcatDataset):
         lazy_init: bool = False,
     ) -> None:
         if missing not in ('raise', 'skip'):
-            raise ValueError(
+            raise UserValueError(
                 f"MixedDepth: missing={missing!r}, choose 'raise' or 'skip'"
             )
         if epoch_length is not None and epoch_length < 1:
-            raise ValueError(
+            raise UserValueError(
                 f'MixedDepth: epoch_length={epoch_length}, use a positive '
                 'number or None'
             )
@@ -69,7 +70,7 @@ class MixedDepth(ConcatDataset):
         if weights is not None and (
             len(weights) != len(datasets) or min(weights) <= 0
         ):
-            raise ValueError(
+            raise UserValueError(
                 f'MixedDepth: dataset_weights={weights} have to be '
                 f'{len(datasets)} positive numbers, one for each data set'
             )
@@ -125,7 +126,7 @@ class MixedDepth(ConcatDataset):
             return which, inner % length
         seed = getattr(idx, 'seed', None)
         if seed is None:
-            raise ValueError(
+            raise UserValueError(
                 'MixedDepth: epoch_length draws samples by the seed of their '
                 "index; use sampler=dict(type='mmdense.SeededSampler', "
                 'shuffle=True), or leave epoch_length out'

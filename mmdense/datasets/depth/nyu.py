@@ -4,6 +4,7 @@ import os.path as osp
 from typing import Any, Dict, List, Optional
 
 from mmdense.registry import DATASETS
+from mmdense.utils.errors import UserValueError
 
 from .base import DepthDataset
 from .lists import find_base, read_depth_list
@@ -80,11 +81,11 @@ class NYUDepth(DepthDataset):
         **kwargs (Any): See :class:`DepthDataset`.
 
     Raises:
-        ValueError: If ``split`` is unknown.
+        UserValueError: If ``split`` is unknown.
     """
 
     NAME = 'nyu'
-    PLAUSIBLE_RANGE = (0.3, 15.0)
+    PLAUSIBLE_RANGE = (0.6, 15.0)
     EXPECTED = {'train': 24231, 'test': 654}
     BASES = ('sync', 'official_splits/test', '')
 
@@ -96,7 +97,7 @@ class NYUDepth(DepthDataset):
         **kwargs: Any,
     ) -> None:
         if split not in self.EXPECTED:
-            raise ValueError(
+            raise UserValueError(
                 f'NYUDepth: split={split!r}, choose from '
                 f'{tuple(self.EXPECTED)}'
             )

@@ -5,6 +5,7 @@ import os.path as osp
 from typing import Any, Dict, List
 
 from mmdense.registry import DATASETS
+from mmdense.utils.errors import UserValueError
 
 from .base import DepthDataset
 from .errors import MissingDepthError
@@ -57,12 +58,12 @@ class NYUDepthH5(DepthDataset):
         **kwargs (Any): See :class:`DepthDataset`.
 
     Raises:
-        ValueError: If ``split`` is unknown.
+        UserValueError: If ``split`` is unknown.
         ImportError: If h5py is not installed.
     """
 
     NAME = 'nyu'
-    PLAUSIBLE_RANGE = (0.3, 15.0)
+    PLAUSIBLE_RANGE = (0.6, 15.0)
     FOLDERS = {
         'train': 'train',
         'train_fastdepth': 'train',
@@ -78,7 +79,7 @@ class NYUDepthH5(DepthDataset):
         **kwargs: Any,
     ) -> None:
         if split not in self.FOLDERS:
-            raise ValueError(
+            raise UserValueError(
                 f'NYUDepthH5: split={split!r}, choose from '
                 f'{tuple(self.FOLDERS)}'
             )

@@ -4,6 +4,7 @@ import os.path as osp
 from typing import Any, Dict, List
 
 from mmdense.registry import DATASETS
+from mmdense.utils.errors import UserValueError
 
 from .base import DepthDataset
 from .errors import DepthFileError, MissingDepthError
@@ -35,12 +36,12 @@ class NYUDepthMat(DepthDataset):
         **kwargs (Any): See :class:`DepthDataset`.
 
     Raises:
-        ValueError: If ``split`` is unknown.
+        UserValueError: If ``split`` is unknown.
         ImportError: If h5py or scipy is not installed.
     """
 
     NAME = 'nyu'
-    PLAUSIBLE_RANGE = (0.3, 15.0)
+    PLAUSIBLE_RANGE = (0.6, 15.0)
     EXPECTED = {'train': 795, 'test': 654}
     KEYS = {'train': 'trainNdxs', 'test': 'testNdxs'}
 
@@ -53,7 +54,7 @@ class NYUDepthMat(DepthDataset):
         **kwargs: Any,
     ) -> None:
         if split not in self.KEYS:
-            raise ValueError(
+            raise UserValueError(
                 f'NYUDepthMat: split={split!r}, choose from {tuple(self.KEYS)}'
             )
         import_h5py()

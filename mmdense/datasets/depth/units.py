@@ -1,15 +1,21 @@
 """Is the depth of a data set in metres?"""
 
 import math
+from fractions import Fraction
+from itertools import permutations
 from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from .errors import BadSampleError
 
-#: Units in which depth is stored, per metre: centimetres, KITTI,
+#: Units in which depth is stored, per metre: metres, centimetres, KITTI,
 #: millimetres, TUM RGB-D.
-UNITS_PER_METRE = (100, 256, 1000, 5000)
+UNITS_PER_METRE = (1, 100, 256, 1000, 5000)
+# files are stored in one of them and read as metres, or the other way round;
+# centimetres and millimetres are mixed up as well, others hardly ever
+_UNLIKELY = math.log(2)
+_MIXED_UP = {100, 1000}
 # files read for the check
 _FILES = 3
 
@@ -25,19 +31,21 @@ def suspected_factor(
             in metres.
 
     Returns:
-        str, optional: For instance '1/1000' or '256', the one of
-        :data:`UNITS_PER_METRE` or its inverse that brings the median nearest
-        to the (geometric) middle of the range. None if none brings it into
-        the range.
+        str, optional: For instance '1/1000', '256' or '10', the ratio of two
+        of :data:`UNITS_PER_METRE` that brings the median nearest to the
+        (geometric) middle of the range; unusual pairs count as twice as far.
+        None if none brings it into the range.
     """
     low, high = plausible
     middle = math.log(low * high) / 2
     found: List[Tuple[float, str]] = []
-    for units in UNITS_PER_METRE:
-        for factor, text in ((1 / units, f'1/{units}'), (units, f'{units}')):
-            value = median * factor
-            if low <= value <= high:
-                found.append((abs(math.log(value) - middle), text))
+    for read, stored in permutations(UNITS_PER_METRE, 2):
+        value = median * read / stored
+        if low <= value <= high:
+            far = abs(math.log(value) - middle)
+            if 1 not in (read, stored) and {read, stored} != _MIXED_UP:
+                far += _UNLIKELY
+            found.append((far, str(Fraction(read, stored))))
     return min(found)[1] if found else None
 
 
@@ -85,12 +93,17 @@ def unit_problem(dataset: Any, plausible: Sequence[float]) -> Optional[str]:
     if low <= median <= high:
         return None
     factor = suspected_factor(median, plausible)
-    advice = (
-        f'depth seems to be off by a factor of {factor}: multiply '
-        'depth_rescale_factor by it'
-        if factor
-        else 'check depth_rescale_factor'
-    )
+    key = getattr(dataset, 'factor_key', None)
+    if not key:
+        name = type(loader).__name__
+        key = f'depth_rescale_factor of {name} in the pipeline'
+    if not hasattr(loader, 'depth_rescale_factor'):
+        key = ''
+    advice = f'check {key or "the files"}'
+    if factor:
+        advice = f'depth seems to be off by a factor of {factor}' + (
+            f': multiply {key} by it' if key else '; check the files'
+        )
     return (
         f'{path}: the median depth is {median:.4g} m, outside of the '
         f'plausible {low:g} to {high:g} m; {advice} (or set plausible_range '

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from mmengine import fileio, list_from_file
 
 from mmdense.registry import DATASETS
+from mmdense.utils.errors import UserValueError
 
 from .base import DepthDataset
 from .errors import DepthFileError, MissingDepthError
@@ -87,9 +88,11 @@ class _SceneDataset(DepthDataset):
             List[dict]: ``img_path``, ``depth_map_path`` and ``scene``.
 
         Raises:
-            MissingDepthError: If there is no image, or one has no depth.
+            MissingDepthError: If there is no image.
+            DepthFileError: If none has depth, or with ``strict`` one has not.
         """
-        data, lacking = [], []
+        data: List[Dict[str, Any]] = []
+        lacking: Dict[int, str] = {}
         for scene in scenes:
             place = osp.join(folder, images.format(scene=scene))
             for name in self.files(place, ('.png', '.jpg', '.JPG')):
@@ -98,7 +101,7 @@ class _SceneDataset(DepthDataset):
                     folder, depths.format(scene=scene, name=name, stem=stem)
                 )
                 if not fileio.exists(depth, self.backend_args):
-                    lacking.append(depth)
+                    lacking[len(data)] = depth
                 data.append(
                     dict(
                         img_path=osp.join(place, name),
@@ -110,11 +113,7 @@ class _SceneDataset(DepthDataset):
             raise MissingDepthError(
                 f'{folder}: no images; data_root has to contain {self.LAYOUT}'
             )
-        if lacking:
-            raise MissingDepthError(
-                f'{len(lacking)} of {len(data)} images have no depth map, '
-                f'the first is {lacking[0]}'
-            )
+        data = self._usable(data, lacking, 'no depth map (check data_root)')
         self._warn_count(len(data), 'test', folder)
         return data
 
@@ -198,7 +197,7 @@ class SintelDepth(_SceneDataset):
         **kwargs: Any,
     ) -> None:
         if render not in ('final', 'clean'):
-            raise ValueError(
+            raise UserValueError(
                 f"SintelDepth: render={render!r}, choose 'final' or 'clean'"
             )
         self.render = render

@@ -194,7 +194,7 @@ def depth_layout(
         label_suffix=depth_suffix,
         list_file=list_file,
         scale=scale or 1.0,
-        plausible=(0.1, 300.0) if scale else None,
+        plausible=(0.1, 200.0) if scale else None,
         bits=16 if scale else 8,
     )
     title = 'Own images and depth maps'

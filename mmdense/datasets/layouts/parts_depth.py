@@ -6,7 +6,7 @@ from typing import ClassVar, Optional, Tuple
 from .parts import LabelPairs, Part, _of
 
 #: Smallest and largest plausible median depth of a room, in metres.
-ROOM = (0.3, 15.0)
+ROOM = (0.6, 15.0)
 
 
 @dataclass(frozen=True)

@@ -339,7 +339,7 @@ ROOMS = Layout(
                 labels=f'depth/{split}',
                 count=views,
                 size=(240, 320),
-                plausible=ROOM,
+                plausible=(0.5, 10.0),
             )
             for split, views, _ in _ROOMS
         ),

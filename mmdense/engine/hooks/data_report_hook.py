@@ -29,13 +29,27 @@ def reporting_datasets(dataset: Any) -> Iterator[Any]:
 
 @HOOKS.register_module()
 class DataReportHook(Hook):
-    """Log what training data sets could not use, after each epoch.
+    """Log what data sets could not use, after each epoch and validation.
 
-    :class:`mmdense.UnlabeledImages` counts the files that it leaves out. The
-    counts of all processes are put together here, where all of them come by.
+    :class:`mmdense.UnlabeledImages` counts the files that it leaves out, the
+    depth data sets (:class:`mmdense.datasets.depth.base.DepthDataset`) the
+    samples that they replace by others or that are not scored. The counts
+    of all processes are put together here, where all of them come by.
     """
 
     def after_train_epoch(self, runner: Any) -> None:
         """Log the reports; also at the end of an iteration loop."""
-        for dataset in reporting_datasets(runner.train_dataloader.dataset):
-            dataset.log_report()
+        _report(runner.train_dataloader)
+
+    def after_val_epoch(
+        self,
+        runner: Any,
+        metrics: Any = None,  # noqa: ARG002
+    ) -> None:
+        """Log the reports of the validation data."""
+        _report(runner.val_dataloader)
+
+
+def _report(loader: Any) -> None:
+    for dataset in reporting_datasets(loader.dataset):
+        dataset.log_report()

@@ -125,7 +125,9 @@ class DepthVisualizationHook(Hook):
         if not self.draw or not outputs:
             return
         for i, sample in enumerate(outputs):
-            if (first + i) % self.interval:
+            # in the place of a file that cannot be used
+            unusable = bool(sample.get('unusable'))
+            if unusable or (first + i) % self.interval:
                 continue
             if self.most is not None and self._drawn >= self.most:
                 return

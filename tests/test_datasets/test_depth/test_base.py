@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.logging import MMLogger
 
 import mmdense  # noqa: F401  (makes mmseg importable without mmcv.ops)
@@ -20,6 +21,8 @@ from mmdense.datasets.depth import (  # noqa: E402
 )
 from mmdense.datasets.depth.units import suspected_factor  # noqa: E402
 from mmdense.datasets.samplers import SeededIndex  # noqa: E402
+from mmdense.evaluation.metrics import DepthMetric  # noqa: E402
+from mmdense.registry import DATASETS  # noqa: E402
 from mmdense.testing.distributed import run_distributed  # noqa: E402
 from mmdense.utils.errors import UserError  # noqa: E402
 
@@ -81,7 +84,7 @@ BROKEN = {
     'missing image': ('images/c.jpg', Path.unlink, 'cannot be opened'),
     'truncated depth': ('depth/c.png', cut, 'truncated'),
     'truncated image': ('images/c.jpg', cut, 'truncated'),
-    'empty depth': ('depth/c.png', lambda p: p.write_bytes(b''), 'broken'),
+    'empty depth': ('depth/c.png', lambda p: p.write_bytes(b''), 'empty file'),
     'text': ('depth/c.png', lambda p: p.write_text('x' * 99), 'decode'),
     'text as image': ('images/c.jpg', lambda p: p.write_text('x'), 'no image'),
     '8-bit depth': (
@@ -119,12 +122,12 @@ def test_bad_sample__is_named_and_replaced_or_raises(folder, log, case):
         strict[2]
     assert str(path) in str(caught.value)
     assert isinstance(caught.value, UserError)
-    if case == 'all invalid':
-        # the metric counts it
-        assert not test[2]['data_samples'].gt_depth_map.data.any()
-    else:
-        with pytest.raises(BadSampleError, match=path.name):
-            test[2]
+    # the metric counts it
+    sample = test[2]['data_samples']
+    assert not sample.gt_depth_map.data.any()
+    assert sample.img_path == str(folder / 'images/c.jpg')
+    assert ('unusable' in sample) == (case != 'all invalid')
+    log.clear()
     np.random.seed(0)
     for _ in range(3):
         used = training[2]['data_samples'].img_path
@@ -214,7 +217,7 @@ def test_training_loop__goes_on_unless_strict(folder, log, workers):
     relaxed.dataset.log_report()
     reports = [line for line in log if '1 of 6 samples could not' in line]
     assert len(reports) == 1
-    assert 'c.jpg' in reports[0]
+    assert 'c.png: truncated' in reports[0]
     with pytest.raises(BadSampleError, match=r'c\.png: truncated'):
         for _ in strict:
             pass
@@ -237,8 +240,9 @@ def test_report__puts_processes_together(folder):
     cut(folder / 'depth/c.png')
     first, second = run_distributed(_skip_on_rank, 2, str(folder))
     assert '1 of 6 samples could not be used' in first[0]
-    assert 'c.jpg' in first[0]
-    assert first == second
+    # the other process met it
+    assert 'c.png: truncated' in first[0]
+    assert second == []
 
 
 def test_float_maps__repairs_are_told_once(tmp_path, log):
@@ -278,6 +282,7 @@ def test_float_maps__repairs_are_told_once(tmp_path, log):
         (2, 1e-3, '1000'),
         (12000, 1.0, '1/5000'),
         (200, 1.0, '1/100'),
+        (200, 1e-3, '10'),
     ],
 )
 def test_units__suspected_factor_is_named(
@@ -294,7 +299,8 @@ def test_units__suspected_factor_is_named(
         assert not told
         return
     assert len(told) == 1
-    assert f'by a factor of {expected}:' in told[0]
+    assert f'by a factor of {expected}: multiply depth_re' in told[0]
+    assert 'of the data set by it' in told[0]
     assert f'{stored * factor:.4g} m' in told[0]
     assert '.png' in told[0]
 
@@ -314,6 +320,10 @@ def test_units__factors_of_the_usual_stores():
     assert suspected_factor(0.15, (1, 90)) == '100'
     assert suspected_factor(2.5e-3, (0.3, 15)) == '1000'
     assert suspected_factor(1e9, (0.3, 15)) is None
+    # centimetres read as millimetres, millimetres as TUM RGB-D
+    assert suspected_factor(0.25, (0.6, 15)) == '10'
+    assert suspected_factor(0.363, (0.5, 10)) == '10'
+    assert suspected_factor(0.4, (1.8, 3)) == '5'
 
 
 def test_data_info__names_set_and_mode(folder):
@@ -334,3 +344,85 @@ def test_data_info__names_set_and_mode(folder):
     part[1]
     assert part.bad_files == [str(folder / 'images/d.jpg')]
     assert dataset.bad_files == []
+
+
+def test_units__the_key_that_counts_is_named(tmp_path, log):
+    make_folder(tmp_path, value=200)
+    build(tmp_path, plausible_range=(0.5, 10))
+    assert 'depth_rescale_factor of LoadDepth in the pipeline' in log[-1]
+
+
+def test_report__says_why_and_keeps_the_random_state(folder, log):
+    dataset = build(folder, plausible_range=None)
+    cut(folder / 'depth/c.png')
+    dataset._tally.mark_bad(2)
+    dataset._tally.mark_bad(4)
+    np.random.seed(3)
+    state = np.random.get_state()[1].copy()
+    dataset.log_report()
+    assert 'c.png: truncated' in log[-1]
+    assert 'e.jpg: can be used now' in log[-1]
+    assert (np.random.get_state()[1] == state).all()
+
+
+def test_validation__bad_samples_are_counted_and_named(folder, log):
+    good = dict(type='mmdense.DepthFolder', data_root=str(folder))
+    whole = DATASETS.build(
+        dict(good, pipeline=PIPELINE, test_mode=True, serialize_data=False)
+    )
+    for name in 'cdf':
+        cut(folder / f'depth/{name}.png')
+    results = {}
+    for indices in (range(6), (0, 1, 4)):
+        metric = DepthMetric(max_depth=10.0)
+        metric.dataset_meta = {}
+        for index in indices:
+            sample = whole[index]['data_samples'].to_dict()
+            truth = sample['gt_depth_map']['data']
+            sample['gt_depth_map'] = dict(data=truth)
+            sample['pred_depth_map'] = dict(data=torch.full_like(truth, 1.0))
+            metric.process(None, [sample])
+        results[len(indices)] = metric.evaluate(len(indices))
+    assert results[6].pop('depth/skipped') == 3
+    assert results[3].pop('depth/skipped') == 0
+    assert results[6] == results[3]
+    assert any('3 of 6 images' in line and 'f.jpg' in line for line in log)
+    whole.log_report()
+    assert '3 of 9 reads were not scored' in log[-1]
+    for name in 'abe':
+        cut(folder / f'depth/{name}.png')
+    with pytest.raises(BadSampleError, match='d.png'):
+        whole[3]
+
+
+def test_validation__other_truths_are_not_scored(folder):
+    dataset = build(folder, test_mode=True, pipeline=PIPELINE[:2])
+    cut(folder / 'depth/c.png')
+    with pytest.raises(BadSampleError, match='c.png'):
+        dataset[2]
+
+
+def test_load__bytes_after_the_picture(folder):
+    path = folder / 'images/c.jpg'
+    content = path.read_bytes()
+    path.write_bytes(content + b'x' * 5000)
+    depth = folder / 'depth/c.png'
+    depth.write_bytes(depth.read_bytes() + b'x' * 5000)
+    dataset = build(folder, strict=True)
+    assert dataset[2]['inputs'].shape == (3, 24, 32)
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(BadSampleError, match='c.jpg: truncated'):
+        dataset[2]
+
+
+def test_load__messages_of_decoders_are_one_line(folder, monkeypatch):
+    def fail(*args, **kwargs):
+        raise cv2.error('OpenCV: (-215) empty\n> Overload resolution\n')
+
+    dataset = build(folder, strict=True)
+    monkeypatch.setattr('mmcv.imfrombytes', fail)
+    with pytest.raises(BadSampleError) as caught:
+        dataset[2]
+    assert str(caught.value).endswith(
+        'c.jpg: broken image (OpenCV: (-215) empty)'
+    )

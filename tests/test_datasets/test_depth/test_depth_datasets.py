@@ -17,6 +17,7 @@ from mmdense.datasets.depth import (  # noqa: E402
     NYUDepthH5,
 )
 from mmdense.registry import DATASETS  # noqa: E402
+from mmdense.utils.errors import UserValueError  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 H5_PIPELINE = [
@@ -148,7 +149,7 @@ def test_nyu_depth_h5__foreign_layout_is_named(nyu):
     with h5py.File(path, 'w') as file:
         file['image'] = np.zeros((4, 6))
     dataset = NYUDepthH5(
-        'official', data_root=str(nyu), pipeline=H5_PIPELINE, test_mode=True
+        'official', data_root=str(nyu), pipeline=H5_PIPELINE, strict=True
     )
     with pytest.raises(DepthFileError, match=r"no \['depth', 'rgb'\]"):
         dataset[0]
@@ -210,7 +211,7 @@ def test_depth_folder__pairs_by_name(folder):
     'step,expected',
     [
         (dict(type='mmdense.LoadDepth'), 2.0),
-        (dict(type='mmdense.LoadDepth', depth_rescale_factor=0.01), 5.12),
+        (dict(type='mmdense.LoadDepth', depth_rescale_factor=1 / 256), 2.0),
     ],
 )
 def test_depth_folder__factor_reaches_the_loader(folder, step, expected):
@@ -243,7 +244,7 @@ def test_depth_folder__rooms():
         assert 0.38 < depth.min() < depth.max() < 10
 
 
-def test_depth_folder__problems_are_named(folder):
+def test_depth_folder__problems_are_named(folder, log):
     with pytest.raises(FileNotFoundError, match='no such folder'):
         DepthFolder(data_root=str(folder / 'nowhere'))
     with pytest.raises(FileNotFoundError, match=r'no \*\.jpeg'):
@@ -251,5 +252,28 @@ def test_depth_folder__problems_are_named(folder):
     with pytest.raises(FileNotFoundError, match='ann_file'):
         DepthFolder(data_root=str(folder), ann_file='list.txt')
     (folder / 'depth' / 'b.png').unlink()
-    with pytest.raises(FileNotFoundError, match='1 of 3 .*b.png'):
+    with pytest.raises(DepthFileError, match='1 of 3 .*b.png'):
+        DepthFolder(data_root=str(folder), strict=True)
+    assert stems(DepthFolder(data_root=str(folder))) == ['a', 'c']
+    assert '1 of 3 images' in ''.join(log)
+    # metrics count it
+    assert len(DepthFolder(data_root=str(folder), test_mode=True)) == 3
+    (folder / 'list.txt').write_text('a\nunknown\ndeep/c\n')
+    listed = DepthFolder(data_root=str(folder), ann_file='list.txt')
+    assert stems(listed) == ['a', 'c']
+    assert 'unknown.jpg' in log[-1]
+    for name in ('a', 'deep/c'):
+        (folder / 'depth' / f'{name}.png').unlink()
+    with pytest.raises(DepthFileError, match='3 of 3 .*a.png, .*b.png'):
         DepthFolder(data_root=str(folder))
+    (folder / 'depth').rename(folder / 'elsewhere')
+    with pytest.raises(FileNotFoundError, match='depth: no such folder'):
+        DepthFolder(data_root=str(folder))
+
+
+def test_depth_folder__contradicting_factors_are_refused(folder):
+    own = dict(type='mmdense.LoadDepth', depth_rescale_factor=0.01)
+    with pytest.raises(UserValueError, match='0.5 of the data set.*0.01 of'):
+        DepthFolder(
+            data_root=str(folder), depth_rescale_factor=0.5, pipeline=[own]
+        )

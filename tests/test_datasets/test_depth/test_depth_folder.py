@@ -13,6 +13,7 @@ from mmdense.datasets.depth import (  # noqa: E402
     DepthFolder,
     LoadDepth,
 )
+from mmdense.utils.errors import UserValueError  # noqa: E402
 
 
 @pytest.fixture
@@ -37,10 +38,9 @@ def test_depth_folder__inverse_depth(folder):
     got = depth_of(folder, stored='inverse', depth_rescale_factor=1e-3)
     expected = [[0, 1, 0.5], [2, 1 / 65.535, 1000]]
     np.testing.assert_allclose(got, expected, rtol=1e-6)
-    # a loader with a setting of its own keeps it
     own = [dict(type='mmdense.LoadDepth', stored='depth')]
-    got = depth_of(folder, own, stored='inverse', depth_rescale_factor=1e-3)
-    np.testing.assert_allclose(got[0], [0, 1, 2], rtol=1e-6)
+    with pytest.raises(UserValueError, match='contradict'):
+        depth_of(folder, own, stored='inverse')
 
 
 def test_depth_folder__masks(folder):
@@ -79,7 +79,7 @@ def test_load_depth__fewest_valid_pixels(folder):
     ],
 )
 def test_load_depth__bad_arguments(kwargs, match):
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(UserValueError, match=match):
         LoadDepth(**kwargs)
 
 

@@ -171,7 +171,7 @@ def test_nyu__problems_are_named(tmp_path):
     with pytest.raises(DepthFileError, match="line 1: .*'wide'"):
         NYUDepth(data_root=str(tmp_path))
     path.write_text('/a/rgb.jpg /a/depth.png 518.8\n')
-    with pytest.raises(MissingDepthError, match='a/rgb.jpg .*sync or'):
+    with pytest.raises(MissingDepthError, match='sync or .*: a/rgb.jpg'):
         NYUDepth(data_root=str(tmp_path))
     with pytest.raises(ValueError, match='train'):
         NYUDepth('val', data_root=str(tmp_path))
@@ -281,13 +281,29 @@ def test_kitti__metric_finds_the_crop(tmp_path, protocol):
     assert result[f'{protocol}/images'] == 3
 
 
+def test_kitti__drives_without_depth_are_named(tmp_path, log):
+    make_kitti(tmp_path)
+    path = tmp_path / 'kitti_eigen_train.txt'
+    lines = path.read_text()
+    drive = '2011_09_26_drive_9999_sync'
+    first = lines.split()
+    path.write_text(f'{lines}\n{first[0]} {drive}/x.png 721.5\n')
+    count = len(KITTIDepth(data_root=str(tmp_path)))
+    assert count > 1
+    assert any(drive in line and 'have no depth' in line for line in log)
+    with pytest.raises(DepthFileError, match=drive):
+        KITTIDepth(data_root=str(tmp_path), strict=True)
+
+
 def test_kitti__problems_are_named(tmp_path):
     make_kitti(tmp_path)
     (tmp_path / 'data_depth_annotated').rename(tmp_path / 'elsewhere')
-    with pytest.raises(MissingDepthError, match='no drive of .*annotated'):
+    with pytest.raises(
+        MissingDepthError, match='drives of .*annotated.*: 2011'
+    ):
         KITTIDepth(data_root=str(tmp_path))
     (tmp_path / 'raw').rename(tmp_path / 'gone')
-    with pytest.raises(MissingDepthError, match='raw or .*input'):
+    with pytest.raises(MissingDepthError, match='raw or .*input.*: 2011'):
         KITTIDepth(data_root=str(tmp_path))
     (tmp_path / 'kitti_eigen_train.txt').write_text('a.png None 7\n')
     with pytest.raises(MissingDepthError, match='no entry with depth'):
@@ -374,12 +390,13 @@ def test_cityscapes__missing_files(tmp_path, log):
     gone.unlink()
     assert len(CityscapesDepth(data_root=str(tmp_path))) == 1
     assert (
-        f'1 of 2 images have no disparity or no camera file, the first '
-        f'missing file is {gone}' in ''.join(log)
+        '1 of 2 images have no disparity or no camera file (check data_root)'
+        f'. Missing: {gone}' in ''.join(log)
     )
-    for kwargs in (dict(strict=True), dict(test_mode=True)):
-        with pytest.raises(MissingDepthError, match=gone.name):
-            CityscapesDepth(data_root=str(tmp_path), **kwargs)
+    with pytest.raises(DepthFileError, match=gone.name):
+        CityscapesDepth(data_root=str(tmp_path), strict=True)
+    # metrics count it
+    assert len(CityscapesDepth(data_root=str(tmp_path), test_mode=True)) == 2
     with pytest.raises(MissingDepthError, match='val: no such folder'):
         CityscapesDepth('val', data_root=str(tmp_path))
     with pytest.raises(ValueError, match='train_extra'):

@@ -14,6 +14,7 @@ from mmengine.runner import Runner  # noqa: E402
 
 from mmdense.datasets.depth import (  # noqa: E402
     DepthDataset,
+    DepthFileError,
     MissingDepthError,
     MixedDepth,
 )
@@ -21,6 +22,7 @@ from mmdense.datasets.depth.mixed import slots  # noqa: E402
 from mmdense.datasets.samplers import SeededSampler  # noqa: E402
 from mmdense.registry import DATASETS  # noqa: E402
 from mmdense.testing.distributed import run_distributed  # noqa: E402
+from mmdense.utils.errors import UserError  # noqa: E402
 
 
 class Numbers(DepthDataset):
@@ -143,8 +145,22 @@ def test_slots__rounding_keeps_every_sample():
     ],
 )
 def test_mixed__bad_arguments(kwargs, error, match):
-    with pytest.raises(error, match=match):
+    with pytest.raises(error, match=match) as caught:
         mixture(**kwargs)
+    assert isinstance(caught.value, UserError)
+
+
+def test_mixed__set_that_lacks_a_file_is_not_left_out(tmp_path):
+    for kind in ('images', 'depth'):
+        (tmp_path / kind).mkdir()
+    for name in 'ab':
+        (tmp_path / f'images/{name}.jpg').touch()
+    (tmp_path / 'depth/a.png').touch()
+    folder = dict(type='mmdense.DepthFolder', data_root=str(tmp_path))
+    mixed = MixedDepth([Numbers('a', 4), folder], missing='skip')
+    assert [len(part) for part in mixed.datasets] == [4, 1]
+    with pytest.raises(DepthFileError, match='b.png'):
+        MixedDepth([dict(folder, strict=True)], missing='skip')
 
 
 def test_mixed__missing_sets_are_named(tmp_path, caplog):

@@ -63,8 +63,10 @@ def test_sintel__chosen_scenes_and_missing_depth(tmp_path):
     assert len(data) == 2
     lacking = root / 'training' / 'depth' / 'bamboo_2' / 'frame_0002.dpt'
     lacking.unlink()
-    with pytest.raises(MissingDepthError, match='1 of 4.*frame_0002.dpt'):
-        SintelDepth(str(root))
+    with pytest.raises(DepthFileError, match='1 of 4.*frame_0002.dpt'):
+        SintelDepth(str(root), strict=True)
+    assert len(SintelDepth(str(root))) == 3
+    assert len(SintelDepth(str(root), test_mode=True)) == 4
     with pytest.raises(ValueError, match='render'):
         SintelDepth(str(root), render='albedo')
 

@@ -7,6 +7,7 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 
 from mmdense.registry import TRANSFORMS
+from mmdense.utils.errors import UserValueError
 
 
 @TRANSFORMS.register_module()
@@ -40,7 +41,7 @@ class RandomGammaBrightnessColor(BaseTransform):
             gamma=gamma, brightness=brightness, color=color
         ).items():
             if not 0 < low <= high:
-                raise ValueError(
+                raise UserValueError(
                     f'RandomGammaBrightnessColor: {name}={(low, high)} is no '
                     'range of positive numbers'
                 )

@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms import CenterCrop as _CenterCrop
 
 from mmdense.registry import TRANSFORMS
+from mmdense.utils.errors import UserValueError
 
 from ..errors import DepthSampleError
 
@@ -34,7 +35,7 @@ class FixedCrop(BaseTransform):
     ) -> None:
         (top, bottom), (left, right) = rows, cols
         if not (0 <= top < bottom and 0 <= left < right):
-            raise ValueError(
+            raise UserValueError(
                 f'FixedCrop: rows={tuple(rows)}, cols={tuple(cols)} is no '
                 'window'
             )
