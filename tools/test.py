@@ -8,6 +8,8 @@ from mmengine.config import DictAction
 from mmengine.evaluator import DumpResults
 
 from mmdense.apis import running
+from mmdense.apis.config_data import be_strict
+from mmdense.apis.weights_check import WeightsCheckHook
 from mmdense.utils.model_settings import forget_initial_weights
 
 
@@ -78,11 +80,13 @@ def main() -> None:
     running.set_loader_defaults(cfg, pin_memory=not args.no_pin_memory)
     forget_initial_weights(cfg.model)
     running.add_testing_hooks(cfg)
+    be_strict(cfg)
     skip = (
         *('train_dataloader', 'train_cfg', 'optim_wrapper', 'custom_hooks'),
         *('val_dataloader', 'val_evaluator', 'val_cfg'),
     )
     runner = running.build_runner(cfg, skip)
+    runner.register_hook(WeightsCheckHook())
     if args.out and args.out_item != 'metrics':
         dump = DumpResults(out_file_path=args.out)
         runner.test_evaluator.metrics.append(dump)

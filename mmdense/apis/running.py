@@ -15,7 +15,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..engine.optimizers import OptimWrapper
 from ..utils.checkpoint import TRUST_VARIABLE
-from ..utils.errors import UserError
+from ..utils.errors import UserError, message_of
 from ..utils.tta import TTA_KEYS, apply_tta
 from .config_check import ConfigError, check_config
 
@@ -291,7 +291,7 @@ def exit_on_user_error(function: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except UserError as error:
-            print(f'error: {error}', file=sys.stderr)
+            print(f'error: {message_of(error)}', file=sys.stderr)
             sys.exit(2)
 
     return run

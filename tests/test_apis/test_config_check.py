@@ -171,6 +171,40 @@ def test_check_config__missing_data_root(tmp_path):
     check_config(_config(train_dataloader=loader), skip=('train_dataloader',))
 
 
+def _mixture(tmp_path, *names, **kwargs):
+    parts = [
+        dict(type='mmdense.DepthFolder', data_root=str(tmp_path / name))
+        for name in names
+    ]
+    dataset = dict(type='mmdense.MixedDepth', datasets=parts, **kwargs)
+    sampler = dict(type='DefaultSampler', shuffle=True)
+    loader = dict(batch_size=2, sampler=sampler, dataset=dataset)
+    return _config(train_dataloader=loader)
+
+
+def test_check_config__mixture_may_lack_sets(tmp_path):
+    pytest.importorskip('mmseg')
+    (tmp_path / 'here').mkdir()
+    check_config(_mixture(tmp_path, 'here', 'gone', missing='skip'))
+    with pytest.raises(ConfigError, match='1 problem') as caught:
+        check_config(_mixture(tmp_path, 'here', 'gone'))
+    # as --cfg-options takes it
+    option = 'train_dataloader.dataset.datasets.1.data_root=DIR'
+    assert f'--cfg-options {option}' in str(caught.value)
+    with pytest.raises(ConfigError, match='2 problem'):
+        check_config(_mixture(tmp_path, 'gone', 'too', missing='skip'))
+
+
+def test_check_config__epoch_length_needs_seeds(tmp_path):
+    pytest.importorskip('mmseg')
+    (tmp_path / 'a').mkdir()
+    cfg = _mixture(tmp_path, 'a', epoch_length=8)
+    with pytest.raises(ConfigError, match='SeededSampler'):
+        check_config(cfg)
+    cfg.train_dataloader.sampler.type = 'mmdense.SeededSampler'
+    check_config(cfg)
+
+
 def test_check_config__lists_every_mistake():
     cfg = _config()
     cfg.model.neck.type = 'mmdense.Nothing'

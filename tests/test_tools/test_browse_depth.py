@@ -208,3 +208,49 @@ def test_browse__config_without_depth(browse, tmp_path):
     assert code == 2 and 'has no data loader' in text.err
     code, text, _ = browse(tmp_path / 'b.py')
     assert code == 2 and 'No config file' in text.err
+
+
+def test_browse__baseline_passes_over_bad_files(browse, two_sets):
+    write, root = two_sets
+    config = write()
+    bad = root / 'near/depth/1.png'
+    bad.write_bytes(b'x' * 50)
+    code, text, out = browse(config, '--baseline')
+    assert code == 1
+    assert '1 samples cannot be used and were not scored' in text.out
+    scores = _scores(text.out)['best d1 in training'][1]
+    assert scores['depth/images'] == 3
+    page = (out / 'report.html').read_text()
+    assert 'Constant depths' in page and 'were not scored' in page
+
+
+def test_browse__a_failing_baseline_costs_no_report(browse, two_sets):
+    write, root = two_sets
+    config = write()
+    for path in (root / 'near/depth').glob('*.png'):
+        path.write_bytes(b'x' * 50)
+    code, text, out = browse(config, '--baseline')
+    assert code == 2
+    assert 'no sample of val_dataloader can be used' in text.err
+    assert 'near/depth/' in text.err
+    assert 'train: far' in (out / 'report.html').read_text()
+
+
+def test_browse__mistakes_are_explained(browse, two_sets, tmp_path):
+    config = two_sets[0]()
+    code, text, _ = browse(
+        config, '--cfg-options', 'val_dataloader.dataset.typo=1'
+    )
+    assert code == 2
+    assert 'val_dataloader.dataset (mmdense.DepthFolder)' in text.err
+    assert 'typo' in text.err
+    (tmp_path / 'file').write_text('')
+    code, text, _ = browse(config, '--out', tmp_path / 'file' / 'x')
+    assert code == 2 and 'file is a file, not a folder' in text.err
+
+
+def test_browse__config_of_segmentation_is_refused_at_once(browse):
+    config = next(ROOT.glob('configs/local_global/benchmarks/linear_*demo*'))
+    code, text, out = browse(config)
+    assert code == 2 and 'loads depth' in text.err
+    assert not text.out and not out.exists()

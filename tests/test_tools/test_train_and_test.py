@@ -125,3 +125,37 @@ def test_train__resumes_from_the_latest_checkpoint(tmp_path):
     assert 'resumed epoch: 1, iter: 2' in second.stdout
     state = load_checkpoint_file(tmp_path / 'epoch_2.pth')
     assert state['meta']['iter'] == 4
+
+
+@pytest.mark.slow
+def test_bad_file__validation_goes_on_and_a_test_stops(tmp_path):
+    import shutil
+
+    if not toolbox_installed('mmseg'):
+        pytest.skip('mmseg is not installed')
+    rooms, data = ROOT / 'demo/data/rooms', tmp_path / 'data'
+    for folder in ('train', 'val', 'depth/train', 'depth/val'):
+        (data / folder).mkdir(parents=True)
+        for file in sorted((rooms / folder).iterdir())[:8]:
+            shutil.copy(file, data / folder)
+    bad = sorted((data / 'depth/val').iterdir())[2]
+    bad.write_bytes(bad.read_bytes()[:999])
+    small = [
+        *('--work-dir', tmp_path, '--cfg-options'),
+        *('train_cfg.max_epochs=2', 'train_cfg.val_interval=1'),
+        *('param_scheduler=[]', 'model.backbone.init_cfg=None'),
+        'default_hooks.visualization.draw=True',
+        *(
+            f'{part}_dataloader.dataset.data_root={data}'
+            for part in ('train', 'val', 'test')
+        ),
+    ]
+    trained = run_tool('train.py', DEPTH, *small).stdout
+    assert len(re.findall('depth/images: 7  depth/skipped: 1', trained)) == 2
+    # when it is met, and in the report with the counts
+    assert len(re.findall(f'{bad}: truncated', trained)) == 2
+    assert f'{bad.stem}.jpg' in trained
+    weights = tmp_path / 'epoch_2.pth'
+    tested = run_tool('test.py', DEPTH, weights, *small, check=False)
+    assert tested.returncode == 2
+    assert f'{bad}: truncated' in tested.stdout

@@ -23,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import DictAction
-from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from mmengine.structures import PixelData
 
 import mmdense  # noqa: F401
 from mmdense.apis import running
+from mmdense.apis.depth_baselines import baselines, read_sample, reason_of
+from mmdense.apis.stages import check_folder
 from mmdense.registry import DATASETS
 from mmdense.utils.data_settings import inner_datasets
 from mmdense.utils.errors import UserError, UserValueError
@@ -115,35 +115,6 @@ def name_of(config):
     return f'{kind} in {config.get("data_root", "?")}'
 
 
-def read_sample(dataset, index):
-    """Image and depth of a sample, whatever the pipeline packs.
-
-    Args:
-        dataset (BaseDataset): Built data set.
-        index (int): Index.
-
-    Returns:
-        tuple: RGB image ``(h, w, 3)``, depth ``(H, W)``, data sample or
-        None.
-    """
-    # not dataset[index], which replaces bad samples by others
-    data = dataset.prepare_data(index)
-    if data is None:
-        raise UserValueError('the pipeline gave nothing for it')
-    sample = data.get('data_samples')
-    if sample is None:
-        if 'gt_depth_map' not in data:
-            raise UserValueError('the pipeline loads no depth for it')
-        image, depth = data['img'], data['gt_depth_map']
-    else:
-        if 'gt_depth_map' not in sample:
-            raise UserValueError('the pipeline loads no depth for it')
-        image = data['inputs'].permute(1, 2, 0).numpy()
-        depth = sample.gt_depth_map.data.numpy()[0]
-    image = np.clip(image, 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(image[..., ::-1]), np.asarray(depth), sample
-
-
 class Browsed:
     """What was found in one data set of a data loader."""
 
@@ -187,6 +158,11 @@ def browse(config, split, args):
     except (UserError, OSError) as error:
         found.bad.append(str(error))
         return found
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserValueError(
+            f'{split}_dataloader.dataset ({config["type"]}) cannot be built: '
+            f'{str(error) or type(error).__name__}'
+        ) from error
     found.name = getattr(dataset, 'dataset_name', found.name)
     plausible = getattr(dataset, 'plausible_range', (0.05, 200.0))
     if plausible is None:
@@ -198,8 +174,7 @@ def browse(config, split, args):
         try:
             image, depth, _ = read_sample(dataset, index)
         except Exception as error:  # whatever a file can do to a loader
-            text = str(error) or type(error).__name__
-            found.bad.append(text if str(path) in text else f'{path}: {text}')
+            found.bad.append(reason_of(dataset, index, error))
             continue
         found.statistics.add(depth)
         if not (depth > 0).any():
@@ -231,91 +206,49 @@ def unit_problem(median, plausible):
     )
 
 
-def baselines(cfg, found):
-    """Score constant depths on the validation set.
+def unused_lines(unused):
+    """Say which samples constant depths were not scored on."""
+    if not unused:
+        return []
+    lines = [f'{len(unused)} samples cannot be used and were not scored:']
+    lines += [f'  {line}' for line in unused[:_SHOWN]]
+    if len(unused) > _SHOWN:
+        lines.append(f'  ... and {len(unused) - _SHOWN} more')
+    return lines
 
-    Args:
-        cfg (Config): The config.
-        found (List[Browsed]): What was found in the training sets.
 
-    Returns:
-        Dict[str, Dict[str, float]]: Metrics by name of the predictor.
+def loads_depth(config):
+    """Whether a data set of a config has anything to do with depth."""
+    kinds = [config, *(config.get('pipeline') or [])]
+    return any('depth' in str(kind.get('type', '')).lower() for kind in kinds)
+
+
+def chosen_datasets(cfg, path, splits):
+    """Data sets to look at, each with its split.
+
+    Raises:
+        UserValueError: If there is none, or none has depth.
     """
-    split = next(
-        (
-            split
-            for split in ('val', 'test')
-            if cfg.get(f'{split}_dataloader') and cfg.get(f'{split}_evaluator')
-        ),
-        None,
-    )
-    if split is None:
+    chosen = [
+        (config, split)
+        for split in splits
+        if cfg.get(f'{split}_dataloader')
+        for config in inner_datasets(cfg[f'{split}_dataloader']['dataset'])
+    ]
+    if not chosen:
         raise UserValueError(
-            f'--baseline needs val_dataloader and val_evaluator in '
-            f'{cfg.filename}.'
+            f'{path} has no data loader for {", ".join(splits)}.'
         )
-    train = [f for f in found if f.split == 'train' and f.statistics.valid]
-    if not train:
+    if not any(loads_depth(config) for config, _ in chosen):
         raise UserValueError(
-            '--baseline takes its constants from the training set, of which '
-            'no sample could be read; --split has to name train.'
+            f'{path}: no pipeline of {", ".join(splits)} loads depth '
+            '(mmdense.LoadDepth), so there is no depth to look at. Give the '
+            'config of a depth model or data set.'
         )
-    whole = DepthStatistics()
-    for one in train:
-        whole.merge(one.statistics)
-    scores = {}
-    for name, value in (
-        ('training median', whole.median),
-        ('best d1 in training', whole.best_constant()),
-    ):
-        label = f'{value:.3f} m ({name})'
-        scores[label] = score_constant(cfg, split, value)
-    return scores
+    return chosen
 
 
-def score_constant(cfg, split, value):
-    """Metrics of one depth everywhere.
-
-    Args:
-        cfg (Config): With data loader and evaluator of the split.
-        split (str): 'val' or 'test'.
-        value (float): The depth.
-
-    Returns:
-        Dict[str, float]: As a validation would log them.
-    """
-    metrics = deepcopy(cfg[f'{split}_evaluator'])
-    metrics = (
-        list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
-    )
-    for metric in metrics:
-        # it holds the lines of real predictions
-        metric.pop('csv_file', None)
-    evaluator = Evaluator(metrics)
-    inverse = any(
-        getattr(metric, 'prediction', 'depth') == 'inverse'
-        for metric in evaluator.metrics
-    )
-    value = 1 / value if inverse else value
-    total = 0
-    for config in inner_datasets(cfg[f'{split}_dataloader'].dataset):
-        dataset = DATASETS.build(deepcopy(config))
-        for index in range(len(dataset)):
-            _, _, sample = read_sample(dataset, index)
-            if sample is None:
-                raise UserValueError(
-                    'The validation pipeline packs no data sample: end it '
-                    'with mmdense.PackDepthInputs or mmseg.PackSegInputs.'
-                )
-            given = sample.gt_depth_map.data
-            filled = given.new_full(given.shape, value)
-            sample.pred_depth_map = PixelData(data=filled)
-            evaluator.process([sample])
-            total += 1
-    return evaluator.evaluate(total)
-
-
-def write_report(found, scores, title, folder):
+def write_report(found, scores, unused, title, folder):
     """Write the findings with pictures; returns the HTML file."""
     report = Report(f'Depth of {title}')
     curves = {}
@@ -355,6 +288,8 @@ def write_report(found, scores, title, folder):
             for name, s in scores.items()
         ]
         report.table(['prediction', *names], rows)
+        for line in unused_lines(unused):
+            report.text(line)
     return report.write(folder)
 
 
@@ -363,31 +298,36 @@ def main() -> int:
     args = parse_args()
     if args.num < 1 or args.pictures < 0:
         raise UserValueError('--num has to be at least 1, --pictures 0.')
+    title = Path(args.config).stem
+    folder = args.out or f'work_dirs/browse_depth/{title}'
+    check_folder(Path(folder).absolute(), '--out')
     cfg = running.read_config(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    chosen = chosen_datasets(cfg, args.config, args.split)
     init_default_scope(cfg.get('default_scope', 'mmdense'))
     if not MMLogger.check_instance_created('browse_depth'):
         MMLogger.get_instance('browse_depth', log_level=logging.WARNING)
     np.random.seed(args.seed)
     found = []
-    for split in args.split:
-        loader = cfg.get(f'{split}_dataloader')
-        for config in inner_datasets(loader['dataset']) if loader else []:
-            found.append(browse(config, split, args))
-            print('\n'.join(found[-1].lines()), flush=True)
-    if not found:
-        raise UserValueError(
-            f'{args.config} has no data loader for {", ".join(args.split)}.'
-        )
-    scores = baselines(cfg, found) if args.baseline else {}
-    for name, values in scores.items():
-        print(f'constant {name}:')
-        print('  ' + json.dumps({k: round(v, 5) for k, v in values.items()}))
-    title = Path(args.config).stem
-    folder = args.out or f'work_dirs/browse_depth/{title}'
-    print(f'report: {write_report(found, scores, title, folder)}')
-    return 1 if any(one.bad for one in found) else 0
+    for config, split in chosen:
+        found.append(browse(config, split, args))
+        print('\n'.join(found[-1].lines()), flush=True)
+    # first: nothing that follows may cost it
+    report = write_report(found, {}, [], title, folder)
+    unused = []
+    if args.baseline:
+        train = [f.statistics for f in found if f.split == 'train']
+        scores, unused = baselines(cfg, train)
+        for name, values in scores.items():
+            print(f'constant {name}:')
+            rounded = {k: round(v, 5) for k, v in values.items()}
+            print('  ' + json.dumps(rounded))
+        for line in unused_lines(unused):
+            print(line)
+        report = write_report(found, scores, unused, title, folder)
+    print(f'report: {report}')
+    return 1 if unused or any(one.bad for one in found) else 0
 
 
 if __name__ == '__main__':

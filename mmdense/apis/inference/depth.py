@@ -89,7 +89,9 @@ class DepthInferencer(ImageInferencer):
 
     Each image takes the way of the config's test data, without what only
     evaluation needs (see :func:`depth_pipeline`), and its depth comes back
-    at its own size, with the interpolation of ``model.test_cfg``.
+    at its own size, with the interpolation of ``model.test_cfg``. Images are
+    resized in 8 bits or, where the config's :class:`mmdense.DPTResize` has
+    ``to_float32=True``, without rounding; files and arrays take the same way.
 
     Large images can be cut into overlapping windows whose depth is blended.
     Relative depth of a window is brought to that of the whole image by a

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Set, Union
 
 import numpy as np
 from mmengine.logging import print_log
@@ -45,7 +45,9 @@ class DepthWriter:
     ``depth/NAME.png`` (16 bit) and ``depth/NAME.npy`` hold the depth,
     ``vis/NAME.png`` its colours, ``ply/NAME.ply`` the point cloud.
     ``depth.json`` says of which model they are and, for each, size, unit,
-    range and scale. Every file appears as a whole or not at all.
+    range and scale. Every file appears as a whole or not at all. What earlier
+    calls have written stays in the index, under ``earlier`` if they had
+    another model or other settings, until its file is replaced.
 
     Args:
         out_dir (str): Made if it is not there.
@@ -111,8 +113,8 @@ class DepthWriter:
         self._saved_at = time.monotonic()
         self._cost = 0.0
         self._index = self._header()
-        if resume:
-            self._take_over(self._index)
+        self._resume = resume
+        self._take_over()
 
     def _header(self) -> Dict[str, Any]:
         model = self.model
@@ -138,44 +140,94 @@ class DepthWriter:
             panel=self.panel,
             **self._camera,
         )
-        return dict(
+        header = dict(
             kind=model.kind,
             unit=model.unit,
             model=made_by,
             output=output,
             images={},
         )
+        # tuples become lists, as in the file
+        return json.loads(json.dumps(header))
 
-    def _take_over(self, header: Dict[str, Any]) -> None:
-        """Continue the index of an earlier call.
+    def _take_over(self) -> None:
+        """Continue the index of earlier calls.
 
         Raises:
-            UserValueError: If it was made otherwise, or cannot be read.
+            UserValueError: With ``resume``, if the last call had other
+                settings, or its index cannot be read.
         """
         path = self.out_dir / INDEX
         if not path.exists():
             return
         try:
-            old = json.loads(path.read_text(encoding='utf-8'))
-            images = dict(old['images'])
+            past = json.loads(path.read_text(encoding='utf-8'))
+            groups = [past, *past.pop('earlier', [])]
+            for group in groups:
+                group['images'] = dict(group['images'])
+                group['model'], group['output']
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserValueError(
-                f'{path} cannot be read ({error!r}), so nothing can be '
-                'resumed. Leave out --resume to predict all again.'
-            ) from error
+            if self._resume:
+                raise UserValueError(
+                    f'{path} cannot be read ({error!r}), so nothing can be '
+                    'resumed. Leave out --resume to predict all again.'
+                ) from error
+            print_log(
+                f'{path} cannot be read ({error!r}) and will be replaced: '
+                'what it said of earlier results is lost.',
+                logger='current',
+                level=30,
+            )
+            return
+        if self._resume:
+            self._compare(past)
+        earlier = []
+        for group in groups:
+            if self._settings(group) == self._settings(self._index):
+                self._index['images'].update(group['images'])
+                if group.get('films'):
+                    self._index['films'] = group['films']
+            else:
+                earlier.append(group)
+        if earlier:
+            self._index['earlier'] = earlier
+
+    @staticmethod
+    def _settings(group: Dict[str, Any]) -> List[Any]:
+        return [group[key] for key in ('model', 'output')]
+
+    def _compare(self, past: Dict[str, Any]) -> None:
         for part in ('model', 'output'):
-            new, past = header[part], old.get(part) or {}
-            for key in sorted(set(new) | set(past)):
-                if new.get(key) != past.get(key):
+            new, old = self._index[part], past[part]
+            for key in sorted(set(new) | set(old)):
+                if new.get(key) != old.get(key):
                     raise UserValueError(
                         f'The results in {self.out_dir} were made with '
-                        f'{key}={past.get(key)!r}, not {new.get(key)!r}. '
+                        f'{key}={old.get(key)!r}, not {new.get(key)!r}. '
                         'Give another --out-dir, or leave out --resume to '
                         'predict all again.'
                     )
-        self._index['images'] = images
-        if old.get('films'):
-            self._index['films'] = old['films']
+
+    def _forget(self, name: str, kinds: Sequence[str]) -> None:
+        """Take results that have been replaced out of earlier groups."""
+        for group in self._index.get('earlier', []):
+            entry = group['images'].get(name)
+            if entry is None:
+                continue
+            for kind in kinds:
+                entry.pop(kind, None)
+            if not set(entry) & set(FORMATS):
+                del group['images'][name]
+        self._drop_empty()
+
+    def _drop_empty(self) -> None:
+        left = [
+            group
+            for group in self._index.pop('earlier', [])
+            if group['images'] or group.get('films')
+        ]
+        if left:
+            self._index['earlier'] = left
 
     def path(self, name: str, kind: str) -> Path:
         """Where a result goes.
@@ -219,16 +271,22 @@ class DepthWriter:
             bool: True with ``resume`` if so.
         """
         entry = self._index['images'].get(name)
-        if entry is None or entry['input'] != str(path):
+        if not self._resume or entry is None or entry['input'] != str(path):
             return False
-        changed = os.stat(path).st_mtime
-        for kind in self.save if save is None else save:
+        kinds = self._current(entry, path, name)
+        return kinds.issuperset(self.save if save is None else save)
+
+    def _current(
+        self, entry: Dict[str, Any], path: Union[str, Path], name: str
+    ) -> Set[str]:
+        """Formats of an entry whose file is there and newer than the image."""
+        changed = os.stat(path).st_mtime if os.path.exists(path) else 0
+        kinds = set()
+        for kind in set(FORMATS) & set(entry):
             target = self.path(name, kind)
-            if kind not in entry or not target.exists():
-                return False
-            if target.stat().st_mtime < changed:
-                return False
-        return True
+            if target.exists() and target.stat().st_mtime >= changed:
+                kinds.add(kind)
+        return kinds
 
     def write(
         self,
@@ -254,12 +312,18 @@ class DepthWriter:
             min=float(depth.min()),
             max=float(depth.max()),
         )
-        for kind in self.save if save is None else save:
+        kinds = self.save if save is None else save
+        past = self._index['images'].get(name, {})
+        if past.get('input') == found.name:
+            kept = self._current(past, found.name, name)
+            entry.update({kind: past[kind] for kind in kept})
+        for kind in kinds:
             path = self.path(name, kind)
             file = path.relative_to(self.out_dir).as_posix()
             more = getattr(self, f'_write_{kind}')(path, found)
             entry[kind] = dict(file=file, **more)
         self._index['images'][name] = entry
+        self._forget(name, kinds)
         self._save_now_and_then()
         return entry
 
@@ -304,6 +368,9 @@ class DepthWriter:
             entry (dict): What JSON can hold.
         """
         self._index.setdefault('films', {})[name] = entry
+        for group in self._index.get('earlier', []):
+            group.get('films', {}).pop(name, None)
+        self._drop_empty()
 
     def _save_now_and_then(self) -> None:
         """Save the index, the less often the longer that takes."""

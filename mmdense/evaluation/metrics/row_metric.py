@@ -8,6 +8,7 @@ from abc import abstractmethod
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
+from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 
@@ -35,6 +36,10 @@ class RowMetric(BaseMetric):
             Every evaluation overwrites it. Defaults to None.
         collect_device (str): 'cpu' or 'gpu'. Defaults to 'cpu'.
         prefix (str, optional): Prefix of the results. Defaults to None.
+
+    Raises:
+        UserValueError: If ``datasets`` is empty or ``csv_file`` cannot be
+            written.
     """
 
     def __init__(
@@ -54,6 +59,8 @@ class RowMetric(BaseMetric):
             )
         self.datasets = None if datasets is None else tuple(datasets)
         self.csv_file = csv_file
+        if csv_file is not None and is_main_process():
+            self._check_target(self._csv_path())
         self.flip_test: Optional[bool] = None
 
     @abstractmethod
@@ -181,9 +188,31 @@ class RowMetric(BaseMetric):
             values.update({f'{name}/{k}': v for k, v in part.items()})
         return values
 
-    def _write_csv(self, rows: List[Row]) -> None:
+    def _csv_path(self) -> str:
         assert self.csv_file is not None
-        path = osp.join(work_dir(), osp.expanduser(self.csv_file))
+        return osp.join(work_dir(), osp.expanduser(self.csv_file))
+
+    def _check_target(self, path: str) -> None:
+        """Refuse a table that cannot be written, before the evaluation."""
+        reason = ''
+        folder = osp.dirname(osp.abspath(path))
+        while not osp.lexists(folder):
+            folder = osp.dirname(folder)
+        if osp.isdir(path):
+            reason = 'it is a folder'
+        elif not osp.isdir(folder):
+            reason = f'{folder} is no folder'
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            reason = f'{folder} may not be written to'
+        if reason:
+            raise UserValueError(
+                f'{type(self).__name__}: csv_file={self.csv_file!r} cannot be '
+                f'written to {path}: {reason}. Give another file or '
+                'csv_file=None.'
+            )
+
+    def _write_csv(self, rows: List[Row]) -> None:
+        path = self._csv_path()
         lines = [
             dict(
                 img_path=image,
@@ -193,13 +222,18 @@ class RowMetric(BaseMetric):
             for image, name, numbers in rows
             if numbers is not None
         ]
-        os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
         draft = f'{path}.part'
-        with open(draft, 'w', newline='', encoding='utf-8') as file:
-            writer = csv.DictWriter(file, list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
-        os.replace(draft, path)
+        try:
+            os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
+            with open(draft, 'w', newline='', encoding='utf-8') as file:
+                writer = csv.DictWriter(file, list(lines[0]))
+                writer.writeheader()
+                writer.writerows(lines)
+            os.replace(draft, path)
+        # the scores of a finished evaluation are worth more
+        except OSError as error:
+            self._warn(f'csv_file={self.csv_file!r} was not written: {error}')
+            return
         print_log(
             f'{type(self).__name__}: {len(lines)} images in {path}',
             MMLogger.get_current_instance(),
