@@ -189,7 +189,7 @@ class PlainSelfPatch(nn.Module):
     def teacher_pass(self, images: Tensor) -> Tuple[Tensor, Tensor]:
         """Logits of crops, and of the neighbours of their patches."""
         net = self.teacher
-        tokens, hw = net.backbone(images)[-1][1:]
+        _, tokens, hw, _ = net.backbone(images)[-1]
         count, length, dims = tokens.shape
         logits = net.neck(net.pool(tokens))
         index, exists = (t.to(tokens.device) for t in neighbors(hw, self.wrap))
