@@ -53,111 +53,28 @@ train_dataloader = dict(
         datasets=[
             dict(
                 type='mmdense.DepthFolder',
-                data_root='data/diml_indoor',
+                data_root=f'data/{name}',
                 data_prefix=dict(
                     img_path='train/images', depth_map_path='train/depth'
                 ),
-                stored='depth',
-                depth_rescale_factor=1e-3,
+                stored=stored,
+                depth_rescale_factor=factor,
+                # the check of units needs a scale
+                plausible_range='auto' if has_scale else None,
                 pipeline=train_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/megadepth',
-                data_prefix=dict(
-                    img_path='train/images', depth_map_path='train/depth'
-                ),
-                stored='depth',
-                depth_rescale_factor=1e-3,
-                plausible_range=None,
-                pipeline=train_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/redweb',
-                data_prefix=dict(
-                    img_path='train/images', depth_map_path='train/depth'
-                ),
-                stored='inverse',
-                depth_rescale_factor=1 / 255,
-                plausible_range=None,
-                pipeline=train_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/wsvd',
-                data_prefix=dict(
-                    img_path='train/images', depth_map_path='train/depth'
-                ),
-                stored='inverse',
-                depth_rescale_factor=1 / 255,
-                plausible_range=None,
-                pipeline=train_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/movies3d',
-                data_prefix=dict(
-                    img_path='train/images', depth_map_path='train/depth'
-                ),
-                stored='inverse',
-                depth_rescale_factor=1 / 255,
-                plausible_range=None,
-                pipeline=train_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/tartanair',
-                data_prefix=dict(
-                    img_path='train/images', depth_map_path='train/depth'
-                ),
-                stored='depth',
-                depth_rescale_factor=1e-3,
-                pipeline=train_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/hrwsi',
-                data_prefix=dict(
-                    img_path='train/images', depth_map_path='train/depth'
-                ),
-                stored='inverse',
-                depth_rescale_factor=1 / 255,
-                plausible_range=None,
-                pipeline=train_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/apolloscape',
-                data_prefix=dict(
-                    img_path='train/images', depth_map_path='train/depth'
-                ),
-                stored='depth',
-                depth_rescale_factor=1 / 256,
-                pipeline=train_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/blendedmvs',
-                data_prefix=dict(
-                    img_path='train/images', depth_map_path='train/depth'
-                ),
-                stored='depth',
-                depth_rescale_factor=1e-3,
-                plausible_range=None,
-                pipeline=train_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/irs',
-                data_prefix=dict(
-                    img_path='train/images', depth_map_path='train/depth'
-                ),
-                stored='inverse',
-                depth_rescale_factor=1 / 255,
-                plausible_range=None,
-                pipeline=train_pipeline,
-            ),
+            )
+            for name, stored, factor, has_scale in (
+                ('diml_indoor', 'depth', 1e-3, True),
+                ('megadepth', 'depth', 1e-3, False),
+                ('redweb', 'inverse', 1 / 255, False),
+                ('wsvd', 'inverse', 1 / 255, False),
+                ('movies3d', 'inverse', 1 / 255, False),
+                ('tartanair', 'depth', 1e-3, True),
+                ('hrwsi', 'inverse', 1 / 255, False),
+                ('apolloscape', 'depth', 1 / 256, True),
+                ('blendedmvs', 'depth', 1e-3, False),
+                ('irs', 'inverse', 1 / 255, False),
+            )
         ],
     ),
 )
@@ -172,40 +89,21 @@ val_dataloader = dict(
         datasets=[
             dict(
                 type='mmdense.DepthFolder',
-                data_root='data/hrwsi',
+                data_root=f'data/{name}',
                 data_prefix=dict(
                     img_path='val/images', depth_map_path='val/depth'
                 ),
-                stored='inverse',
-                depth_rescale_factor=1 / 255,
+                stored=stored,
+                depth_rescale_factor=factor,
                 plausible_range=None,
                 test_mode=True,
                 pipeline=test_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/blendedmvs',
-                data_prefix=dict(
-                    img_path='val/images', depth_map_path='val/depth'
-                ),
-                stored='depth',
-                depth_rescale_factor=1e-3,
-                plausible_range=None,
-                test_mode=True,
-                pipeline=test_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/redweb',
-                data_prefix=dict(
-                    img_path='val/images', depth_map_path='val/depth'
-                ),
-                stored='inverse',
-                depth_rescale_factor=1 / 255,
-                plausible_range=None,
-                test_mode=True,
-                pipeline=test_pipeline,
-            ),
+            )
+            for name, stored, factor in (
+                ('hrwsi', 'inverse', 1 / 255),
+                ('blendedmvs', 'depth', 1e-3),
+                ('redweb', 'inverse', 1 / 255),
+            )
         ],
     ),
 )

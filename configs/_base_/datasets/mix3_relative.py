@@ -48,37 +48,20 @@ train_dataloader = dict(
         datasets=[
             dict(
                 type='mmdense.DepthFolder',
-                data_root='data/hrwsi',
+                data_root=f'data/{name}',
                 data_prefix=dict(
                     img_path='train/images', depth_map_path='train/depth'
                 ),
-                stored='inverse',
-                depth_rescale_factor=1 / 255,
+                stored=stored,
+                depth_rescale_factor=factor,
                 plausible_range=None,
                 pipeline=train_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/blendedmvs',
-                data_prefix=dict(
-                    img_path='train/images', depth_map_path='train/depth'
-                ),
-                stored='depth',
-                depth_rescale_factor=1e-3,
-                plausible_range=None,
-                pipeline=train_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/redweb',
-                data_prefix=dict(
-                    img_path='train/images', depth_map_path='train/depth'
-                ),
-                stored='inverse',
-                depth_rescale_factor=1 / 255,
-                plausible_range=None,
-                pipeline=train_pipeline,
-            ),
+            )
+            for name, stored, factor in (
+                ('hrwsi', 'inverse', 1 / 255),
+                ('blendedmvs', 'depth', 1e-3),
+                ('redweb', 'inverse', 1 / 255),
+            )
         ],
     ),
 )
@@ -93,40 +76,21 @@ val_dataloader = dict(
         datasets=[
             dict(
                 type='mmdense.DepthFolder',
-                data_root='data/hrwsi',
+                data_root=f'data/{name}',
                 data_prefix=dict(
                     img_path='val/images', depth_map_path='val/depth'
                 ),
-                stored='inverse',
-                depth_rescale_factor=1 / 255,
+                stored=stored,
+                depth_rescale_factor=factor,
                 plausible_range=None,
                 test_mode=True,
                 pipeline=test_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/blendedmvs',
-                data_prefix=dict(
-                    img_path='val/images', depth_map_path='val/depth'
-                ),
-                stored='depth',
-                depth_rescale_factor=1e-3,
-                plausible_range=None,
-                test_mode=True,
-                pipeline=test_pipeline,
-            ),
-            dict(
-                type='mmdense.DepthFolder',
-                data_root='data/redweb',
-                data_prefix=dict(
-                    img_path='val/images', depth_map_path='val/depth'
-                ),
-                stored='inverse',
-                depth_rescale_factor=1 / 255,
-                plausible_range=None,
-                test_mode=True,
-                pipeline=test_pipeline,
-            ),
+            )
+            for name, stored, factor in (
+                ('hrwsi', 'inverse', 1 / 255),
+                ('blendedmvs', 'depth', 1e-3),
+                ('redweb', 'inverse', 1 / 255),
+            )
         ],
     ),
 )

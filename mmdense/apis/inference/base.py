@@ -12,6 +12,7 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Sequence,
     Tuple,
     Union,
 )
@@ -156,6 +157,44 @@ class ImageInferencer(metaclass=ABCMeta):
                 yield from self._forward(groups.pop(group), on_skip)
         for batch in groups.values():
             yield from self._forward(batch, on_skip)
+
+    def _collect(
+        self,
+        inputs: Union[ImageInput, Sequence[ImageInput]],
+        batch_size: int,
+        kept: Callable[[Any], Any],
+        draw: Optional[Callable[[Any], np.ndarray]],
+    ) -> Dict[str, list]:
+        """All of :meth:`predict` at once, in the order of the inputs.
+
+        Args:
+            inputs (str, Path, np.ndarray or a list of these): Images.
+            batch_size (int): Images in a forward pass.
+            kept (Callable): What is kept of a result.
+            draw (Callable, optional): Picture of a result; None draws none.
+
+        Returns:
+            Dict[str, list]: ``predictions`` and ``visualization``, None where
+            something failed, and ``skipped``, tuples of name and reason.
+        """
+        if isinstance(inputs, (str, Path, np.ndarray)):
+            inputs = [inputs]
+        skipped: List[Tuple[str, str]] = []
+        predictions: List[Any] = [None] * len(inputs)
+        drawn: List[Any] = [None] * len(inputs) if draw else []
+        for found in self.predict(
+            inputs, batch_size, lambda *what: skipped.append(what)
+        ):
+            predictions[found.position] = kept(found)
+            if draw is None:
+                continue
+            try:
+                drawn[found.position] = draw(found)
+            except Exception as error:
+                skipped.append((found.name, reason_of(error)))
+        return dict(
+            predictions=predictions, visualization=drawn, skipped=skipped
+        )
 
     def _group(self, data: dict, image: np.ndarray) -> Hashable:
         """What images of one forward pass have in common."""

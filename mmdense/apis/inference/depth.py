@@ -1,7 +1,6 @@
 """Depth of images and films: for people, not for benchmarks."""
 
 from contextlib import nullcontext
-from pathlib import Path
 from typing import (
     Any,
     ContextManager,
@@ -35,7 +34,6 @@ from .base import (
     choose_device,
     read_model_config,
     read_settings,
-    reason_of,
 )
 from .depth_files import METRIC, RELATIVE, paint
 from .pipeline import depth_pipeline
@@ -212,23 +210,11 @@ class DepthInferencer(ImageInferencer):
             arrays in the same order, empty without ``return_vis``, None
             where drawing failed; ``skipped``, tuples of name and reason.
         """
-        if isinstance(inputs, (str, Path, np.ndarray)):
-            inputs = [inputs]
-        skipped: List[Tuple[str, str]] = []
-        predictions: List[Any] = [None] * len(inputs)
-        drawn: List[Any] = [None] * len(inputs) if return_vis else []
-        for found in self.predict(
-            inputs, batch_size, lambda *what: skipped.append(what)
-        ):
-            predictions[found.position] = found
-            if not return_vis:
-                continue
-            try:
-                drawn[found.position] = self.draw(found)
-            except Exception as error:
-                skipped.append((found.name, reason_of(error)))
-        return dict(
-            predictions=predictions, visualization=drawn, skipped=skipped
+        return self._collect(
+            inputs,
+            batch_size,
+            kept=lambda found: found,
+            draw=self.draw if return_vis else None,
         )
 
     def predict(

@@ -1,6 +1,5 @@
 """Segment or detect what is on images: for people, not for benchmarks."""
 
-from pathlib import Path
 from typing import (
     Any,
     Dict,
@@ -9,7 +8,6 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
-    Tuple,
     Union,
 )
 
@@ -24,7 +22,6 @@ from .base import (
     choose_device,
     read_model_config,
     read_settings,
-    reason_of,
 )
 from .toolbox import scope_of, stock_inferencer, task_of
 
@@ -127,23 +124,15 @@ class DenseInferencer(ImageInferencer):
             same order, empty without ``return_vis``, None where drawing
             failed; ``skipped``, tuples of name and reason for both.
         """
-        if isinstance(inputs, (str, Path, np.ndarray)):
-            inputs = [inputs]
-        skipped: List[Tuple[str, str]] = []
-        predictions: List[Any] = [None] * len(inputs)
-        drawn: List[Any] = [None] * len(inputs) if return_vis else []
-        for found in self.predict(
-            inputs, batch_size, lambda *what: skipped.append(what)
-        ):
-            predictions[found.position] = found.prediction
-            if not return_vis:
-                continue
-            try:
-                drawn[found.position] = self.draw(found, opacity, score_thr)
-            except Exception as error:
-                skipped.append((found.name, reason_of(error)))
-        return dict(
-            predictions=predictions, visualization=drawn, skipped=skipped
+
+        def draw(found: Inference) -> np.ndarray:
+            return self.draw(found, opacity, score_thr)
+
+        return self._collect(
+            inputs,
+            batch_size,
+            kept=lambda found: found.prediction,
+            draw=draw if return_vis else None,
         )
 
     def _group(self, data: dict, image: np.ndarray) -> Hashable:
